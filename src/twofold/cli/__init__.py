@@ -1,1 +1,1 @@
-"""To be described by its author."""
+"""The command line: one file per command in `commands/`, found by its name."""

@@ -1,0 +1,61 @@
+"""`twofold chat`: talk to a model in the terminal, offline."""
+
+import sys
+from typing import Annotated
+
+import typer
+
+from twofold.cli import models
+
+SECTION = "Talk"
+EXAMPLE = ("twofold chat", "talk to the small model in the box, offline")
+
+
+def command(
+    model: Annotated[str | None, typer.Argument(help=models.MODEL_HELP)] = None,
+    prompt: Annotated[
+        str | None, typer.Option("--prompt", "-p", help="Answer this one prompt and leave.")
+    ] = None,
+    system: Annotated[str | None, typer.Option("--system", help="Instructions the model sees first.")] = None,
+    tokens: models.MaxTokens = None,
+    temperature: models.Temperature = None,
+    top_k: models.TopK = None,
+    top_p: models.TopP = None,
+    min_p: models.MinP = None,
+    seed: models.Seed = None,
+    threads: models.Threads = None,
+    settings: models.Settings = None,
+) -> None:
+    """Talk to a model in the terminal. Nothing leaves the machine.
+
+    Without a terminal on standard input it answers one prompt (the one piped in, or a greeting) and leaves.
+    """
+    from twofold.cli import conversation, terminal
+
+    chosen = models.generation(
+        models.Generation(temperature=0.7),
+        settings,
+        max_tokens=tokens,
+        temperature=temperature,
+        top_k=top_k,
+        top_p=top_p,
+        min_p=min_p,
+        seed=seed,
+        threads=threads,
+    )
+    notes = terminal.error_console()
+    path = models.find(model)
+    engine = models.open_engine(str(path), chosen)
+    chat = conversation.Conversation(engine, chosen, system)
+    if prompt is not None:
+        conversation.one_shot(chat, prompt, notes)
+    elif terminal.interactive():
+        conversation.loop(
+            chat, str(path.name if model is None else model), notes, in_the_box=model in (None, "box")
+        )
+    else:
+        piped = ""
+        if sys.stdin is not None and not sys.stdin.closed:
+            piped = sys.stdin.buffer.read().decode("utf-8", errors="replace").strip()
+        notes.print("[dim]No terminal on standard input: one prompt, one answer.[/]")
+        conversation.one_shot(chat, piped or conversation.GREETING, notes)

@@ -1,0 +1,194 @@
+"""A conversation in the terminal: turns, what still fits in the model's window, and the commands with a slash."""
+
+import contextlib
+import sys
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.text import Text
+
+from twofold.base.errors import TwofoldError, UsageError
+from twofold.base.names import nearest
+from twofold.cli import models, streaming, terminal
+
+if TYPE_CHECKING:
+    from twofold.run import Engine
+
+GREETING = "Hello! Who are you?"
+COMMANDS = {
+    "/help": "show this list",
+    "/probs": "show how likely each token of the last answer was, and what else it could have been",
+    "/reset": "forget the conversation and start anew",
+    "/exit": "leave (so does Ctrl-D)",
+}
+
+
+class Conversation:
+    """The messages so far and the engine that answers them."""
+
+    def __init__(self, engine: "Engine", chosen: models.Generation, system: str | None = None) -> None:
+        """Start an empty conversation. Raises UsageError when the model has no chat template."""
+        if not engine.tokenizer.vocabulary.chat_template:
+            raise UsageError("This model has no chat template; `twofold complete` lets it go on with a text.")
+        self.engine = engine
+        self.chosen = chosen
+        self.last: streaming.Printer | None = None
+        self._system = system
+        self.messages: list[dict[str, Any]] = []
+        self._turn = 0
+        self.reset()
+
+    @property
+    def is_base(self) -> bool:
+        """Whether the model was only pretrained: its end token is the end of a document, not of a turn."""
+        vocabulary = self.engine.tokenizer.vocabulary
+        return vocabulary.eos_id is not None and vocabulary.tokens[vocabulary.eos_id] == "<|endoftext|>"
+
+    def reset(self) -> None:
+        """Forget everything but the system's instructions."""
+        self.messages = [{"role": "system", "content": self._system}] if self._system else []
+
+    def fit(self) -> tuple[list[int], int]:
+        """Return the ids of the conversation and how many old messages were dropped so that an answer fits.
+
+        The oldest turns go first; the instructions stay. Raises UsageError when the last message alone is
+        too long.
+        """
+        context = self.engine.context
+        reserve = min(self.chosen.max_tokens, max(1, context // 4))
+        first = 1 if self._system else 0
+        dropped = 0
+        while True:
+            ids = self.engine.tokenizer.chat(self.messages, add_generation_prompt=True)
+            if len(ids) + reserve <= context:
+                return ids, dropped
+            if len(self.messages) - first <= 1:
+                raise UsageError(
+                    f"That is {len(ids):,} tokens, and the model sees {context:,} with room for its answer: "
+                    "say it shorter."
+                )
+            del self.messages[first]
+            dropped += 1
+            # A conversation starts with a user's turn, so an answer goes with the question it answered.
+            while len(self.messages) - first > 1 and self.messages[first]["role"] != "user":
+                del self.messages[first]
+                dropped += 1
+
+    def answer(self, prompt: str, notes: Console) -> streaming.Printer:
+        """Stream the answer to `prompt` to standard output and return what was printed.
+
+        A prompt that does not fit leaves the conversation as it was.
+        """
+        before = list(self.messages)
+        self.messages.append({"role": "user", "content": prompt})
+        try:
+            ids, dropped = self.fit()
+        except TwofoldError:
+            self.messages = before
+            raise
+        if dropped:
+            notes.print(f"[dim]The window is full: the oldest {dropped} messages are forgotten.[/]")
+        assert self.chosen.seed is not None
+        sampler = models.sampler(replace(self.chosen, seed=self.chosen.seed + self._turn))
+        self._turn += 1
+        stop = self.engine.tokenizer.stop_ids
+        printer = streaming.Printer(self.engine.tokenizer, stop, streaming.to_stdout)
+        room = min(self.chosen.max_tokens, self.engine.context - len(ids))
+        steps = self.engine.generate(ids, max_tokens=room, sampler=sampler, stop_ids=stop)
+        printer.run(steps, colour=sys.stdout.isatty(), strip=True)
+        streaming.to_stdout("\n")
+        self.messages.append({"role": "assistant", "content": printer.text})
+        self.last = printer
+        ending = (
+            "" if printer.stopped else ", stopped by you" if printer.interrupted else ", cut at the limit"
+        )
+        notes.print(
+            Text(
+                printer.speed()
+                + (ending if len(printer.steps) >= room or ending != ", cut at the limit" else ""),
+                "dim",
+            )
+        )
+        return printer
+
+
+def one_shot(chat: Conversation, prompt: str, notes: Console) -> None:
+    """Answer one prompt. Raises KeyboardInterrupt when Ctrl-C stopped the answer."""
+    notes.print(Text(f"» {terminal.clean(prompt)}", "cyan"))
+    if chat.answer(prompt, notes).interrupted:
+        raise KeyboardInterrupt
+
+
+def loop(chat: Conversation, name: str, notes: Console, *, in_the_box: bool) -> None:
+    """Read prompts from the keyboard and answer them until the user leaves."""
+    with contextlib.suppress(ImportError):
+        import readline  # noqa: F401 (gives input() line editing and history)
+    _welcome(chat, name, notes, in_the_box=in_the_box)
+    impatient = False
+    while True:
+        try:
+            line = input(_prompt()).strip()
+            impatient = False
+        except EOFError:
+            notes.print()
+            return
+        except KeyboardInterrupt:
+            if impatient:
+                raise
+            impatient = True
+            notes.print("\n[dim]Ctrl-C once more leaves; so does /exit.[/]")
+            continue
+        if line == "/exit":
+            return
+        try:
+            if line.startswith("/"):
+                _obey(line, chat, notes)
+            elif line:
+                chat.answer(line, notes)
+        except UsageError as error:
+            notes.print(Text(terminal.clean(str(error)), "red"))
+        notes.print()
+
+
+def _obey(line: str, chat: Conversation, notes: Console) -> None:
+    """Do what a line with a slash says."""
+    if line == "/help":
+        for command, meaning in COMMANDS.items():
+            notes.print(Text(f"  {command:<8}", "cyan").append(meaning, "default"))
+    elif line == "/reset":
+        chat.reset()
+        notes.print("[dim]The conversation is forgotten.[/]")
+    elif line == "/probs" and chat.last is not None:
+        streaming.print_probabilities(terminal.console(), chat.engine.tokenizer, chat.last.steps)
+    elif line == "/probs":
+        notes.print("[dim]There is no answer yet.[/]")
+    else:
+        guess = nearest(line.split()[0], COMMANDS)
+        raise UsageError(
+            f"There is no command {line.split()[0]}; {f'did you mean {guess}?' if guess else 'see /help.'}"
+        )
+
+
+def _welcome(chat: Conversation, name: str, notes: Console, *, in_the_box: bool) -> None:
+    config = chat.engine.config
+    facts = f"{terminal.count(config.parameters)} parameters, window of {chat.engine.context:,} tokens"
+    notes.print(Text.assemble(("twofold", "bold"), f" · {name} · {facts} · offline"))
+    if in_the_box:
+        notes.print(
+            "[yellow]A very small model: it writes English and makes things up. Believe nothing it says.[/]"
+        )
+    elif chat.is_base:
+        notes.print("[yellow]A base model: it was taught to go on with text, not to take turns.[/]")
+    notes.print("[dim]/help lists the commands, Ctrl-C stops an answer, Ctrl-D leaves.[/]\n")
+
+
+def _prompt() -> str:
+    # \001 and \002 tell readline that what is between them takes no room on the line.
+    return "\001\x1b[1;36m\002» \001\x1b[0m\002" if sys.stdout.isatty() else "» "
+
+
+def describe(card: Mapping[str, Any]) -> str:
+    """Return a model card's name in one line, or an empty string."""
+    return terminal.clean(str(card.get("name", "")))

@@ -1,0 +1,136 @@
+"""Opening a model from the command line: what MODEL may be, and the settings of generation."""
+
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from twofold.base import config
+from twofold.base.errors import UsageError
+
+if TYPE_CHECKING:
+    from twofold.run import Engine, Sampler
+    from twofold.tokens import Tokenizer
+
+MODEL_HELP = (
+    "A .gguf file, a Hugging Face folder, a run folder or a run's name; default: the model in the box."
+)
+
+Temperature = Annotated[
+    float | None, typer.Option("--temp", help="0 always takes the likeliest; 1 samples as is.")
+]
+TopK = Annotated[int | None, typer.Option("--top-k", help="Choose among the K likeliest tokens; 0 = all.")]
+TopP = Annotated[float | None, typer.Option("--top-p", help="Choose among the likeliest that sum to P.")]
+MinP = Annotated[float | None, typer.Option("--min-p", help="Leave out tokens below P times the likeliest.")]
+Seed = Annotated[
+    int | None, typer.Option("--seed", help="The same seed gives the same text; default: random.")
+]
+MaxTokens = Annotated[int | None, typer.Option("--tokens", "-n", help="Stop after this many tokens.")]
+Threads = Annotated[int | None, typer.Option("--threads", "-t", help="CPU threads; default: all cores.")]
+Settings = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Any other setting; a wrong key lists them."),
+]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Generation:
+    """How to run a model and choose its tokens; the keys of `--set` for chat and complete."""
+
+    temperature: float = 0.8
+    top_k: int = 0
+    top_p: float = 1.0
+    min_p: float = 0.05
+    repetition_penalty: float = 1.0
+    seed: int | None = None
+    max_tokens: int = 512
+    threads: int | None = None
+    context: int | None = None
+    backend: Literal["auto", "c", "numpy"] = "auto"
+
+    def __post_init__(self) -> None:
+        if self.temperature < 0 or not 0 < self.top_p <= 1 or not 0 <= self.min_p <= 1 or self.top_k < 0:
+            raise ValueError("temperature and top_k are 0 or more, top_p is in (0, 1], min_p in [0, 1].")
+        if self.repetition_penalty <= 0:
+            raise ValueError("repetition_penalty is above 0 (1 = none).")
+        if self.max_tokens < 1 or (self.threads or 1) < 1 or (self.context or 1) < 1:
+            raise ValueError("tokens, threads and context are 1 or more.")
+
+
+def generation(
+    defaults: Generation, settings: Sequence[str] | None, **flags: float | int | None
+) -> Generation:
+    """Return the settings of a command: its defaults, then the flags that were given, then `--set`.
+
+    A seed nobody chose is drawn here, so that it can be shown and used again. Raises UsageError.
+    """
+    given = {key: value for key, value in flags.items() if value is not None}
+    try:
+        chosen = replace(defaults, **given)  # type: ignore[arg-type]
+    except ValueError as error:
+        raise UsageError(f"These options do not work: {error}") from error
+    chosen = config.override(chosen, settings or [])
+    return chosen if chosen.seed is not None else replace(chosen, seed=secrets.randbelow(2**31))
+
+
+def sampler(chosen: Generation) -> "Sampler":
+    """Return the engine's sampler for these settings."""
+    from twofold.run import Sampler
+
+    assert chosen.seed is not None
+    return Sampler(
+        temperature=chosen.temperature,
+        top_k=chosen.top_k,
+        top_p=chosen.top_p,
+        min_p=chosen.min_p,
+        repetition_penalty=chosen.repetition_penalty,
+        seed=chosen.seed,
+    )
+
+
+def find(model: str | None) -> Path:
+    """Return the GGUF file or Hugging Face folder that `model` names; None or "box" is the model in the box.
+
+    Raises UsageError when there is nothing of that name.
+    """
+    if model in (None, "box"):
+        from twofold.run import box
+
+        return box.path()
+    assert model is not None
+    for path in (Path(model), Path("runs") / model):
+        if path.is_dir() and (path / "model.gguf").is_file():
+            return path / "model.gguf"
+        if path.is_file() or (path / "config.json").is_file():
+            return path
+    if Path(model).is_dir():
+        raise UsageError(f"The folder {model} holds neither model.gguf nor a Hugging Face config.json.")
+    raise UsageError(
+        f"There is no model {model!r}: give a .gguf file, a Hugging Face folder or a run folder."
+    )
+
+
+def open_engine(model: str | None, chosen: Generation) -> "Engine":
+    """Return the engine for `model`, ready to run."""
+    from twofold import run
+
+    return run.load(find(model), threads=chosen.threads, context=chosen.context, backend=chosen.backend)
+
+
+def prompt_ids(tokenizer: "Tokenizer", text: str) -> list[int]:
+    """Return the ids of a raw prompt, opened the way the model's training documents were.
+
+    A model with a beginning-of-sequence token gets that one; one without (ours, Qwen) gets the document
+    separator, which is where a document starts.
+    """
+    vocabulary = tokenizer.vocabulary
+    if vocabulary.add_bos and vocabulary.bos_id is not None:
+        start = [vocabulary.bos_id]
+    elif "<|endoftext|>" in vocabulary.tokens:
+        start = [tokenizer.special_id("<|endoftext|>")]
+    else:
+        start = []
+    return start + tokenizer.encode(text)
