@@ -1,0 +1,30 @@
+"""What all tests share. Each process keeps to one thread, so that tests run side by side without a fight."""
+
+import os
+
+# Before anything imports numpy or torch: both read these once.
+for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+    os.environ.setdefault(_name, "1")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="session")
+def root() -> Path:
+    """Return the top folder of the repository."""
+    return ROOT
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """Return the folder of large test data, which lives beside the repository and not in it; skip without."""
+    folder = Path(os.environ.get("TWOFOLD_DATA", ROOT.parent / "shared" / "data"))
+    if not folder.is_dir():
+        pytest.skip(f"no test data at {folder}; set TWOFOLD_DATA to the folder that holds pretrain/ and sft/")
+    return folder
