@@ -1,0 +1,299 @@
+"""A model: its shape, tokenizer, card and weights, from and to a GGUF file or a Hugging Face folder.
+
+Tensors carry GGUF's names and order of rows everywhere in twofold; the files in families/ translate. Weights
+become float32 when they are looked up and not before, so opening a large model is quick and saving it needs
+memory for one tensor at a time.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from twofold.base.errors import BadFileError, TwofoldError
+from twofold.base.files import write_text
+from twofold.parameters import card as cards
+from twofold.parameters import gguf, quantise, safetensors
+from twofold.parameters.config import ModelConfig, RopeScaling
+from twofold.parameters.families import FAMILIES, of_hf
+from twofold.parameters.gguf import Source
+from twofold.parameters.quantise import Floats
+from twofold.parameters.tensors import Changed, Held, LazyTensors, source_of
+
+if TYPE_CHECKING:
+    from twofold.tokens import Tokenizer
+
+CARD = "card.json"
+_FACTORS = "rope_freqs.weight"
+_FILE_TYPES = {"F32": 0, "F16": 1, "Q4_0": 2, "Q8_0": 7, "BF16": 32}  # llama.cpp's numbers for whole files
+_NORMAL, _UNUSED = 1, 5  # token types
+
+
+@dataclass(frozen=True)
+class Model:
+    """A model in memory or on the disk.
+
+    `tensors`: GGUF name -> float32 array [rows, columns] or [n]; made at each look-up if from a file.
+    Beside the names of `config.shapes()` it may hold `rope_freqs.weight` [D/2].
+    """
+
+    config: ModelConfig
+    tokenizer: "Tokenizer"
+    card: dict[str, Any]
+    tensors: Mapping[str, Floats]
+
+
+def load(path: str | Path) -> Model:
+    """Return the model in a GGUF file or a Hugging Face folder.
+
+    Raises BadFileError for a file or folder that is missing, damaged, or of a family not run here.
+    """
+    path = Path(path)
+    return _load_hf(path) if path.is_dir() else _load_gguf(path)
+
+
+# --- GGUF
+
+
+def _load_gguf(path: Path) -> Model:
+    from twofold.tokens import Tokenizer
+
+    file = gguf.read(path)
+    try:
+        config = ModelConfig.from_gguf(file.metadata, file.tensors)
+    except BadFileError as error:
+        raise BadFileError(f"{path}: {error}") from error
+    factors = file.tensors.get(_FACTORS)
+    if factors is not None or config.rope_factors is not None:
+        config = replace(config, rope_scaling=_recognise(config, factors, path))
+    extra = {name: tensor for name, tensor in file.tensors.items() if name != _FACTORS}
+    _check_tensors(config, extra, str(path))
+    card = cards.from_gguf(file.metadata, str(path))
+    return Model(config, Tokenizer.from_gguf(file.metadata), card, LazyTensors(file.tensors))
+
+
+def _recognise(config: ModelConfig, tensor: gguf.Tensor | None, path: Path) -> RopeScaling | None:
+    """Return the llama3 scaling that a file's `rope_freqs.weight` comes from, None if it is not a known one.
+
+    Other programs store the factors only; the numbers behind them are needed for a config.json alone.
+    """
+    if tensor is None or tensor.shape != (config.head_dim // 2,):
+        raise BadFileError(
+            f"{path} is damaged: {_FACTORS} is missing or has the wrong length; fetch it again."
+        )
+    factors = tensor.float32()
+    if not (np.isfinite(factors) & (factors > 0)).all():
+        raise BadFileError(f"{path} is damaged: {_FACTORS} holds numbers that are not positive.")
+    told, largest = config.rope_scaling, float(factors.max())
+    guess = RopeScaling(type="llama3", factor=round(largest, 3) or largest)
+    for scaling in (told, guess):
+        if scaling is not None and scaling.type == "llama3":
+            wanted = scaling.factors(config.rope_theta, config.head_dim)
+            if np.allclose(wanted, factors, rtol=1e-4):
+                return scaling
+    return None
+
+
+def _check_tensors(config: ModelConfig, tensors: Mapping[str, Source], where: str) -> None:
+    """Raise BadFileError unless the tensors are those of the shape, no more and no fewer."""
+    blocks = {name.split(".")[1] for name in tensors if name.startswith("blk.")}
+    if len(blocks) != config.layers:  # before a list of all names is made of a damaged number
+        raise BadFileError(
+            f"{where} holds {len(blocks)} blocks of weights instead of {config.layers}: fetch it again."
+        )
+    shapes = config.shapes()
+    for name, shape in shapes.items():
+        if name not in tensors:
+            raise BadFileError(f"{where} lacks the tensor {name!r}: it is damaged, fetch it again.")
+        if tensors[name].shape != shape:
+            raise BadFileError(
+                f"The tensor {name!r} in {where} has the shape {tensors[name].shape} instead of {shape}: "
+                "the file is damaged."
+            )
+    unknown = [name for name in tensors if name not in shapes]
+    if unknown:
+        raise BadFileError(f"{where} holds the tensor {unknown[0]!r}, which {config.family} has no use for.")
+
+
+def tensor_type(name: str, shape: tuple[int, ...], type: str) -> str:
+    """Return how one tensor of a file of `type` is stored.
+
+    Vectors stay F32; matrices whose rows do not divide into blocks of 32 become F16; the tables of tokens,
+    which suffer most from few bits, are Q8_0 in a Q4_0 file.
+    """
+    if len(shape) == 1:
+        return "F32"
+    if type == "Q4_0" and name in ("token_embd.weight", "output.weight"):
+        type = "Q8_0"
+    return "F16" if shape[-1] % quantise.form(type).block else type
+
+
+def save_gguf(model: Model, path: str | Path, type: str = "Q8_0") -> None:
+    """Write the model as one GGUF file, atomically. `type`: F32, F16, BF16, Q8_0 or Q4_0.
+
+    Raises UsageError for another type, TwofoldError for a card or for weights that cannot be stored.
+    """
+    quantise.form(type)
+    config = model.config
+    tensors: dict[str, tuple[str, Source]] = {}
+    for name, shape in config.shapes().items():
+        source = source_of(model.tensors, name)
+        if source.shape != shape:
+            raise TwofoldError(f"The tensor {name!r} has the shape {source.shape} instead of {shape}.")
+        tensors[name] = (tensor_type(name, shape, type), source)
+    if _FACTORS in model.tensors:
+        tensors[_FACTORS] = ("F32", source_of(model.tensors, _FACTORS))
+    elif config.rope_factors is not None:
+        tensors[_FACTORS] = ("F32", Held(config.rope_factors))
+    tokenizer = model.tokenizer.to_gguf()
+    known = len(tokenizer["tokenizer.ggml.tokens"])
+    if known != config.vocab_size:
+        raise TwofoldError(
+            f"The tokenizer has {known} tokens and the model {config.vocab_size}: they do not belong."
+        )
+    metadata = {
+        "general.architecture": config.architecture,
+        "general.type": "model",
+        **cards.to_gguf(model.card),
+        "general.size_label": size_label(config.parameters),
+        "general.file_type": _FILE_TYPES[type],
+        "general.quantization_version": 2,
+        **config.to_gguf(),
+        **tokenizer,
+    }
+    gguf.write(path, metadata, tensors)
+
+
+def size_label(parameters: int) -> str:
+    """Return a count of weights as people say it: 15M, 1.1B."""
+    for unit, name in ((1e9, "B"), (1e6, "M")):
+        if parameters >= 0.9995 * unit:
+            return f"{parameters / unit:.3g}{name}"
+    return f"{parameters / 1e3:.3g}K"
+
+
+# --- Hugging Face
+
+
+def _load_hf(folder: Path) -> Model:
+    from twofold.tokens import Tokenizer
+
+    path = folder / "config.json"
+    try:
+        settings = json.loads(path.read_bytes().decode())
+    except OSError as error:
+        raise BadFileError(
+            f"{folder} is not a model: config.json cannot be read ({error.strerror})."
+        ) from error
+    except (ValueError, RecursionError) as error:
+        raise BadFileError(f"{path} is not JSON: fetch it again.") from error
+    if not isinstance(settings, dict):
+        raise BadFileError(f"{path} is not a JSON object: fetch it again.")
+    family = of_hf(settings, str(path))
+    try:
+        config: ModelConfig = family.from_hf(settings)
+    except BadFileError as error:
+        raise BadFileError(f"{path}: {error}") from error
+    sources = _hf_sources(config, family, safetensors.read_folder(folder), str(folder))
+    if config.rope_factors is not None:
+        sources[_FACTORS] = Held(config.rope_factors)
+    tokenizer = padded(Tokenizer.from_hf(folder), config.vocab_size, str(folder))
+    return Model(config, tokenizer, _hf_card(folder), LazyTensors(sources))
+
+
+def _hf_sources(
+    config: ModelConfig, family: ModuleType, stored: Mapping[str, Source], where: str
+) -> dict[str, Source]:
+    """Return the stored tensors under GGUF's names and in GGUF's order of rows."""
+    left = {
+        name for name in stored if not name.endswith("rotary_emb.inv_freq")
+    }  # old folders keep this constant
+    sources: dict[str, Source] = {}
+    for name, shape in config.shapes().items():
+        hf_name = family.hf_name(name)
+        if hf_name not in left:
+            raise BadFileError(f"{where} lacks the tensor {hf_name!r}: fetch the model again.")
+        if stored[hf_name].shape != shape:
+            raise BadFileError(
+                f"The tensor {hf_name!r} in {where} has the shape {stored[hf_name].shape} instead of {shape}, "
+                "so it does not belong to this config.json."
+            )
+        left.discard(hf_name)
+        change = partial(family.to_gguf_order, name, config=config)
+        sources[name] = Changed(stored[hf_name], change) if name.endswith(_ORDERED) else stored[hf_name]
+    if config.tied:
+        left.discard(family.hf_name("output.weight"))
+    if left:
+        raise BadFileError(f"{where} holds the tensor {min(left)!r}, which {config.family} has no use for.")
+    return sources
+
+
+_ORDERED = ("attn_q.weight", "attn_k.weight")
+
+
+def padded(tokenizer: "Tokenizer", rows: int, where: str) -> "Tokenizer":
+    """Return the tokenizer with unused tokens `[PAD123]` for the rows of the table that stand for no token.
+
+    Raises BadFileError when there are more tokens than rows.
+    """
+    from twofold.tokens import Tokenizer
+
+    vocabulary = tokenizer.vocabulary
+    known = len(vocabulary.tokens)
+    if known > rows:
+        raise BadFileError(f"{where}: the tokenizer has {known} tokens, the model's table only {rows} rows.")
+    if known == rows:
+        return tokenizer
+    more = range(known, rows)
+    tokens = type(vocabulary.tokens)([*vocabulary.tokens, *(f"[PAD{number}]" for number in more)])
+    types = type(vocabulary.types)([*vocabulary.types, *(_UNUSED for _ in more)])
+    scores = vocabulary.scores
+    if scores:
+        scores = type(scores)([*scores, *(-1000.0 for _ in more)])
+    return Tokenizer(replace(vocabulary, tokens=tokens, types=types, scores=scores))
+
+
+def _hf_card(folder: Path) -> dict[str, Any]:
+    path = folder / CARD
+    if path.exists():
+        return cards.from_json(path.read_bytes().decode(errors="replace"), str(path))
+    return cards.validate({"name": folder.resolve().name or "unnamed"})
+
+
+def save_hf(model: Model, folder: str | Path, dtype: str = "BF16") -> None:
+    """Write the model as a folder that `AutoModelForCausalLM` and `AutoTokenizer` open.
+
+    `dtype`: F32, F16 or BF16. Each file is written atomically and config.json last, so a folder that was cut
+    off does not open. Raises UsageError for another dtype, TwofoldError for a model that has no such form.
+    """
+    folder, config = Path(folder), model.config
+    family = FAMILIES.get(config.family)
+    if _FACTORS in model.tensors and config.rope_factors is None:
+        raise TwofoldError("The model's rope factors are not those of a known scaling: it stays a GGUF file.")
+    sources: dict[str, Source] = {}
+    for name in config.shapes():
+        source = source_of(model.tensors, name)
+        change = partial(family.to_hf_order, name, config=config)
+        sources[family.hf_name(name)] = Changed(source, change) if name.endswith(_ORDERED) else source
+    text = cards.to_json(model.card)
+    safetensors.write(folder / safetensors.SINGLE, sources, dtype)
+    model.tokenizer.to_hf(folder)
+    write_text(folder / CARD, text + "\n")
+    write_text(folder / "README.md", cards.to_markdown(model.card))
+    vocabulary = model.tokenizer.vocabulary
+    special = {
+        "bos_token_id": vocabulary.bos_id,
+        "eos_token_id": vocabulary.eos_id,
+        "pad_token_id": vocabulary.pad_id,
+    }
+    stops = sorted(model.tokenizer.stop_ids)
+    generation = {**special, "eos_token_id": stops if len(stops) > 1 else vocabulary.eos_id}
+    names = {"F32": "float32", "F16": "float16", "BF16": "bfloat16"}
+    settings = {**family.to_hf(config), **special, "torch_dtype": names[dtype]}
+    write_text(folder / "generation_config.json", json.dumps(generation, indent=2) + "\n")
+    write_text(folder / "config.json", json.dumps(settings, indent=2) + "\n")
