@@ -24,6 +24,7 @@ from twofold.base.names import nearest
 T = TypeVar("T")
 
 _BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
+_BOOLS = dict.fromkeys(("true", "yes", "on", "1"), True) | dict.fromkeys(("false", "no", "off", "0"), False)
 
 
 def load(
@@ -132,17 +133,7 @@ def _from_text(hint: Any, text: str, key: str) -> Any:
         choices = {str(choice): choice for choice in typing.get_args(hint)}
         return _check(hint, choices.get(text, text), key)
     if hint is bool:
-        words = {
-            "true": True,
-            "yes": True,
-            "on": True,
-            "1": True,
-            "false": False,
-            "no": False,
-            "off": False,
-            "0": False,
-        }
-        return _check(hint, words.get(text.casefold(), text), key)
+        return _check(hint, _BOOLS.get(text.casefold(), text), key)
     if hint in (int, float):
         return _check(hint, _number(text), key)
     return _check(hint, text, key)
@@ -269,9 +260,7 @@ def _toml_value(value: Any) -> str:
     if isinstance(value, int):
         return str(value)
     if isinstance(value, float):
-        return repr(
-            value
-        )  # repr gives the shortest digits that read back to the same float; inf and nan are TOML
+        return repr(value)  # the shortest digits that read back to the same float; inf and nan are TOML
     if isinstance(value, str):
         escapes = {'"': '\\"', "\\": "\\\\", "\n": "\\n", "\t": "\\t", "\r": "\\r"}
         body = "".join(

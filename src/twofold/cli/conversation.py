@@ -1,8 +1,7 @@
-"""A conversation in the terminal: turns, what still fits in the model's window, and the commands with a slash."""
+"""A conversation in the terminal: turns, what still fits in the model's window, commands with a slash."""
 
 import contextlib
 import sys
-from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -101,17 +100,15 @@ class Conversation:
         streaming.to_stdout("\n")
         self.messages.append({"role": "assistant", "content": printer.text})
         self.last = printer
-        ending = (
-            "" if printer.stopped else ", stopped by you" if printer.interrupted else ", cut at the limit"
-        )
-        notes.print(
-            Text(
-                printer.speed()
-                + (ending if len(printer.steps) >= room or ending != ", cut at the limit" else ""),
-                "dim",
-            )
-        )
+        notes.print(Text(printer.speed() + _ending(printer, room), "dim"))
         return printer
+
+
+def _ending(printer: streaming.Printer, room: int) -> str:
+    """Return why the answer ended, for the line below it, or nothing when the model ended it itself."""
+    if printer.interrupted:
+        return ", stopped by you"
+    return ", cut at the limit" if not printer.stopped and len(printer.steps) >= room else ""
 
 
 def one_shot(chat: Conversation, prompt: str, notes: Console) -> None:
@@ -187,8 +184,3 @@ def _welcome(chat: Conversation, name: str, notes: Console, *, in_the_box: bool)
 def _prompt() -> str:
     # \001 and \002 tell readline that what is between them takes no room on the line.
     return "\001\x1b[1;36m\002» \001\x1b[0m\002" if sys.stdout.isatty() else "» "
-
-
-def describe(card: Mapping[str, Any]) -> str:
-    """Return a model card's name in one line, or an empty string."""
-    return terminal.clean(str(card.get("name", "")))

@@ -18,12 +18,15 @@ from twofold.cli import terminal
 COMMANDS = Registry("twofold.cli.commands", "command", requires=("command", "SECTION", "EXAMPLE"))
 
 
-def build_app() -> typer.Typer:
-    """Return the typer application with every command in the folder."""
+def build_app(*, plain: bool = False) -> typer.Typer:
+    """Return the typer application with every command in the folder.
+
+    `plain`: help is text without boxes and colours, for the manual in docs/cli.md.
+    """
     app = typer.Typer(
         name="twofold",
-        add_completion=True,
         pretty_exceptions_enable=False,
+        rich_markup_mode=None if plain else "rich",
         context_settings={"help_option_names": ["-h", "--help"]},
     )
     app.callback(invoke_without_command=True)(overview)

@@ -20,16 +20,27 @@ MODEL_HELP = (
 )
 
 Temperature = Annotated[
-    float | None, typer.Option("--temp", help="0 always takes the likeliest; 1 samples as is.")
+    float | None, typer.Option("--temp", metavar="X", help="0 always takes the likeliest; 1 samples as is.")
 ]
-TopK = Annotated[int | None, typer.Option("--top-k", help="Choose among the K likeliest tokens; 0 = all.")]
-TopP = Annotated[float | None, typer.Option("--top-p", help="Choose among the likeliest that sum to P.")]
-MinP = Annotated[float | None, typer.Option("--min-p", help="Leave out tokens below P times the likeliest.")]
+TopK = Annotated[
+    int | None, typer.Option("--top-k", metavar="K", help="Choose among the K likeliest tokens; 0 = all.")
+]
+TopP = Annotated[
+    float | None, typer.Option("--top-p", metavar="P", help="Choose among the likeliest that sum to P.")
+]
+MinP = Annotated[
+    float | None, typer.Option("--min-p", metavar="P", help="Leave out tokens below P times the likeliest.")
+]
 Seed = Annotated[
-    int | None, typer.Option("--seed", help="The same seed gives the same text; default: random.")
+    int | None,
+    typer.Option("--seed", metavar="N", help="The same seed gives the same text; default: random."),
 ]
-MaxTokens = Annotated[int | None, typer.Option("--tokens", "-n", help="Stop after this many tokens.")]
-Threads = Annotated[int | None, typer.Option("--threads", "-t", help="CPU threads; default: all cores.")]
+MaxTokens = Annotated[
+    int | None, typer.Option("--tokens", "-n", metavar="N", help="Stop after this many tokens.")
+]
+Threads = Annotated[
+    int | None, typer.Option("--threads", "-t", metavar="N", help="CPU threads; default: all cores.")
+]
 Settings = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Any other setting; a wrong key lists them."),

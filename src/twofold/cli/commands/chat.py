@@ -12,11 +12,13 @@ EXAMPLE = ("twofold chat", "talk to the small model in the box, offline")
 
 
 def command(
-    model: Annotated[str | None, typer.Argument(help=models.MODEL_HELP)] = None,
+    model: Annotated[str | None, typer.Argument(metavar="MODEL", help=models.MODEL_HELP)] = None,
     prompt: Annotated[
-        str | None, typer.Option("--prompt", "-p", help="Answer this one prompt and leave.")
+        str | None, typer.Option("--prompt", "-p", metavar="TEXT", help="Answer this one prompt and leave.")
     ] = None,
-    system: Annotated[str | None, typer.Option("--system", help="Instructions the model sees first.")] = None,
+    system: Annotated[
+        str | None, typer.Option("--system", metavar="TEXT", help="Instructions the model sees first.")
+    ] = None,
     tokens: models.MaxTokens = None,
     temperature: models.Temperature = None,
     top_k: models.TopK = None,

@@ -13,9 +13,11 @@ EXAMPLE = ('twofold complete "Once upon a"', "let the model go on with a text, a
 
 def command(
     text: Annotated[
-        str, typer.Argument(help="The text to go on with; '-' reads it from standard input.")
+        str, typer.Argument(metavar="TEXT", help="The text to go on with; '-' reads it from standard input.")
     ] = "",
-    model: Annotated[str | None, typer.Option("--model", "-m", help=models.MODEL_HELP)] = None,
+    model: Annotated[
+        str | None, typer.Option("--model", "-m", metavar="MODEL", help=models.MODEL_HELP)
+    ] = None,
     tokens: models.MaxTokens = None,
     temperature: models.Temperature = None,
     top_k: models.TopK = None,

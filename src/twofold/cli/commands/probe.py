@@ -11,13 +11,17 @@ EXAMPLE = ('twofold probe "cat sat on a"', "see the likeliest next words, with p
 
 
 def command(
-    text: Annotated[str, typer.Argument(help="The text to continue; empty = the start of a document.")],
-    model: Annotated[str | None, typer.Option("--model", "-m", help=models.MODEL_HELP)] = None,
+    text: Annotated[
+        str, typer.Argument(metavar="TEXT", help="The text to continue; empty = the start of a document.")
+    ],
+    model: Annotated[
+        str | None, typer.Option("--model", "-m", metavar="MODEL", help=models.MODEL_HELP)
+    ] = None,
     top: Annotated[
-        int, typer.Option("--top", "-n", min=1, max=200, help="How many next tokens to show.")
+        int, typer.Option("--top", "-n", metavar="N", min=1, max=200, help="How many next tokens to show.")
     ] = 10,
     temperature: Annotated[
-        float, typer.Option("--temp", min=0.01, help="Below 1 sharpens, above 1 flattens.")
+        float, typer.Option("--temp", metavar="X", min=0.01, help="Below 1 sharpens, above 1 flattens.")
     ] = 1.0,
     threads: models.Threads = None,
 ) -> None:
