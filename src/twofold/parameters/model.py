@@ -220,8 +220,8 @@ def _hf_sources(
             raise BadFileError(f"{where} lacks the tensor {hf_name!r}: fetch the model again.")
         if stored[hf_name].shape != shape:
             raise BadFileError(
-                f"The tensor {hf_name!r} in {where} has the shape {stored[hf_name].shape} instead of {shape}, "
-                "so it does not belong to this config.json."
+                f"The tensor {hf_name!r} in {where} has the shape {stored[hf_name].shape} instead of "
+                f"{shape}, so it does not belong to this config.json."
             )
         left.discard(hf_name)
         change = partial(family.to_gguf_order, name, config=config)

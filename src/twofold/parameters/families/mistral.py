@@ -1,7 +1,7 @@
 """Mistral 7B and its kin (Jiang et al., Mistral 7B, 2023).
 
-The graph of Llama with an optional sliding window: a token sees only so many tokens back. In GGUF it is stored
-as "llama"; `twofold.family` in the metadata remembers what it was. Not covered: Mixtral, Mistral 3's YaRN.
+The graph of Llama with an optional sliding window: a token sees only so many tokens back. In GGUF it is
+stored as "llama"; `twofold.family` in the metadata remembers what it was. Not covered: Mixtral, YaRN.
 """
 
 from collections.abc import Mapping
