@@ -1,0 +1,115 @@
+"""What runs the numbers: run.c through ctypes, or numpy. Both have forward, copy, choose and close."""
+
+import ctypes
+import weakref
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from twofold.base.errors import BadFileError, TwofoldError
+from twofold.parameters import Model
+from twofold.run import library, sampling
+from twofold.run.reference import Reference
+from twofold.run.sampling import Sampler
+
+Ints = NDArray[np.int32]
+Floats = NDArray[np.float32]
+
+
+class Backend(Protocol):
+    """A model with its key/value cache."""
+
+    def forward(self, tokens: Ints, sequences: Ints, positions: Ints, wanted: NDArray[np.uint8]) -> Floats:
+        """Return the logits [number wanted, V]; the arguments, of one length, have been checked."""
+        ...
+
+    def copy(self, source: int, target: int, length: int) -> None:
+        """Let `target` begin with the first `length` tokens of `source`."""
+        ...
+
+    def choose(
+        self, logits_V: Floats, sampler: Sampler, recent: Sequence[int], state: int
+    ) -> tuple[int, Floats, int]:
+        """Return a token, the probabilities [V] and the next random state; see sampling.choose."""
+        ...
+
+
+class CBackend:
+    """run.c as a shared library. The handles are freed with the object."""
+
+    def __init__(self, path: Path, *, vocab_size: int, context: int, sequences: int, threads: int) -> None:
+        self._c = library.functions()
+        self._vocab_size = vocab_size
+        error = ctypes.create_string_buffer(256)
+        self.model = self._c.tf_open(str(path).encode(), error, len(error))
+        if not self.model:
+            raise BadFileError(f"{path}: {error.value.decode(errors='replace')}.")
+        weakref.finalize(self, self._c.tf_close, self.model)
+        self._context = self._c.tf_context(self.model, sequences, context, threads, error, len(error))
+        if not self._context:
+            raise TwofoldError(f"{path}: {error.value.decode(errors='replace')}.")
+        weakref.finalize(self, self._c.tf_context_free, self._context)  # runs before the one above
+        self._room = np.empty((vocab_size, 2), np.float32)
+
+    def forward(self, tokens: Ints, sequences: Ints, positions: Ints, wanted: NDArray[np.uint8]) -> Floats:
+        """See Backend."""
+        logits_NV = np.empty((int(wanted.sum()), self._vocab_size), np.float32)
+        arrays = (a.ctypes.data for a in (tokens, sequences, positions, wanted, logits_NV))
+        if self._c.tf_forward(self._context, len(tokens), *arrays):
+            raise TwofoldError("The system gave no more threads: ask for fewer.")
+        return logits_NV
+
+    def copy(self, source: int, target: int, length: int) -> None:
+        """See Backend."""
+        self._c.tf_copy(self._context, source, target, length)
+
+    def encode(self, text: bytes, *, specials: bool = False) -> list[int]:
+        """Return run.c's own ids of a text; tests hold them against the tokenizer's."""
+        ids = np.empty(len(text) * 4 + 8, np.int32)
+        count = self._c.tf_encode(self.model, text, len(text), specials, ids.ctypes.data, len(ids))
+        return list(map(int, ids[:count]))
+
+    def choose(
+        self, logits_V: Floats, sampler: Sampler, recent: Sequence[int], state: int
+    ) -> tuple[int, Floats, int]:
+        """See Backend."""
+        p_V = np.array(logits_V, np.float32)
+        ids = np.asarray(recent[-sampling.RECENT :], np.int32)
+        how = library.Sampling(
+            sampler.temperature,
+            sampler.top_p,
+            sampler.min_p,
+            sampler.repetition_penalty,
+            sampler.top_k,
+            len(ids),
+            ids.ctypes.data,
+        )
+        seed = ctypes.c_uint64(state)
+        token = self._c.tf_sample(
+            p_V.ctypes.data, len(p_V), ctypes.byref(how), ctypes.byref(seed), self._room.ctypes.data
+        )
+        return int(token), p_V, seed.value
+
+
+class NumpyBackend(Reference):
+    """The readable twin, for where there is no compiler."""
+
+    def forward(self, tokens: Ints, sequences: Ints, positions: Ints, wanted: NDArray[np.uint8]) -> Floats:  # type: ignore[override]
+        """See Backend."""
+        return super().forward(
+            tokens.tolist(), sequences.tolist(), positions.tolist(), wanted.astype(bool).tolist()
+        )
+
+    def choose(
+        self, logits_V: Floats, sampler: Sampler, recent: Sequence[int], state: int
+    ) -> tuple[int, Floats, int]:
+        """See Backend."""
+        return sampling.choose(logits_V, sampler, recent, state)
+
+
+def open_numpy(model: Model, *, context: int, sequences: int) -> NumpyBackend:
+    """Return the numpy backend for a model."""
+    return NumpyBackend(model, context=context, sequences=sequences)

@@ -1,0 +1,213 @@
+"""The engine: a model that is ready to run, with as many sequences as it was given room for."""
+
+import os
+import sys
+import tempfile
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from twofold import parameters
+from twofold.base.errors import UsageError
+from twofold.parameters import Model
+from twofold.run.backends import Backend, CBackend, open_numpy
+from twofold.run.library import CompilerError
+from twofold.run.sampling import Sampler
+
+Floats = NDArray[np.float32]
+_ALTERNATIVES = 8
+
+
+@dataclass(frozen=True)
+class Step:
+    """A chosen token, its probability, and the likeliest tokens as (id, probability), likeliest first."""
+
+    id: int
+    probability: float
+    alternatives: tuple[tuple[int, float], ...]
+
+
+class Engine:
+    """A model, its tokenizer and its key/value cache. Not for several threads at once.
+
+    `context`: positions per sequence. `sequences`: how many there are. `backend`: "c" or "numpy".
+    """
+
+    def __init__(self, model: Model, runner: Backend, *, backend: str, context: int, sequences: int) -> None:
+        self.config, self.tokenizer, self.card = model.config, model.tokenizer, model.card
+        self.context, self.sequences, self.backend = context, sequences, backend
+        self.runner = runner
+        self._held: list[list[int]] = [
+            [] for _ in range(sequences)
+        ]  # tokens whose keys and values are in the cache
+
+    def forward(
+        self, tokens: ArrayLike, sequences: ArrayLike, positions: ArrayLike, wanted: ArrayLike | None = None
+    ) -> Floats:
+        """Return logits, float32 [number wanted, V], of a batch in which each token has its own place.
+
+        tokens, sequences, positions: whole numbers [N]. Tokens of a sequence stand in order of position, and
+        the positions before must have been run, or stand earlier in the batch. wanted: booleans [N], None for
+        all. Raises UsageError when a number is out of range, leaves a gap, or the lengths differ.
+        """
+        token_N, sequence_N, position_N = (
+            np.ascontiguousarray(a, np.int32) for a in (tokens, sequences, positions)
+        )
+        want_N = (
+            np.ones(token_N.shape, np.uint8)
+            if wanted is None
+            else np.ascontiguousarray(wanted, bool).astype(np.uint8)
+        )
+        if token_N.ndim != 1 or not token_N.shape == sequence_N.shape == position_N.shape == want_N.shape:
+            raise UsageError("Tokens, sequences, positions and wanted must be lists of one length.")
+        for name, values, end in (
+            ("token", token_N, self.config.vocab_size),
+            ("sequence", sequence_N, self.sequences),
+            ("position", position_N, self.context),
+        ):
+            if values.size and not 0 <= int(values.min()) <= int(values.max()) < end:
+                raise UsageError(f"A {name} is out of range: this engine has {end:,}, counted from 0.")
+        for token, sequence, position in zip(
+            token_N.tolist(), sequence_N.tolist(), position_N.tolist(), strict=True
+        ):
+            held = self._held[sequence]
+            if position > len(held):
+                raise UsageError(
+                    f"Position {position} of sequence {sequence} leaves a gap: it holds {len(held)} tokens."
+                )
+            held[position:] = [token]
+        return self.runner.forward(token_N, sequence_N, position_N, want_N)
+
+    def copy(self, source: int, target: int, length: int) -> None:
+        """Let sequence `target` begin with the first `length` tokens of `source`, without running them again.
+
+        Raises UsageError when there are no such sequences or not so many tokens.
+        """
+        if not (0 <= source < self.sequences and 0 <= target < self.sequences):
+            raise UsageError(f"There is no such sequence: this engine has {self.sequences}, counted from 0.")
+        if not 0 <= length <= len(self._held[source]):
+            raise UsageError(f"Sequence {source} holds {len(self._held[source])} tokens, not {length}.")
+        self.runner.copy(source, target, length)
+        self._held[target] = self._held[source][:length]
+
+    def generate(
+        self,
+        ids: Sequence[int],
+        *,
+        max_tokens: int,
+        sampler: Sampler | None = None,
+        stop_ids: Collection[int] = (),
+        sequence: int = 0,
+    ) -> Iterator[Step]:
+        """Yield the tokens that follow `ids` one by one; the last may be one of `stop_ids`.
+
+        What the sequence already holds of `ids` is not run again. Ends after max_tokens or with the context
+        full. Raises UsageError when `ids` is empty or longer than the context.
+        """
+        sampler = sampler or Sampler()
+        if not ids:
+            raise UsageError("There is nothing to go on with: give at least one token.")
+        if len(ids) > self.context:
+            raise UsageError(
+                f"The prompt has {len(ids):,} tokens and the context {self.context:,}: shorten it."
+            )
+        if not 0 <= sequence < self.sequences:
+            raise UsageError(
+                f"There is no sequence {sequence}: this engine has {self.sequences}, counted from 0."
+            )
+        return self._generate(list(ids), max_tokens, sampler, frozenset(stop_ids), sequence)
+
+    def _generate(
+        self, ids: list[int], most: int, sampler: Sampler, stop: frozenset[int], sequence: int
+    ) -> Iterator[Step]:
+        state = sampler.seed & ((1 << 64) - 1)
+        known = _common(self._held[sequence], ids[:-1])
+        fed = ids[known:]
+        for _ in range(most):
+            places = np.arange(len(ids) - len(fed), len(ids))
+            want = places == len(ids) - 1
+            logits_V = self.forward(fed, np.full(len(fed), sequence), places, want)[0]
+            token, p_V, state = self.runner.choose(logits_V, sampler, ids, state)
+            top = np.argpartition(-p_V, min(_ALTERNATIVES, len(p_V)) - 1)[:_ALTERNATIVES]
+            top = top[np.argsort(-p_V[top], kind="stable")]
+            yield Step(token, float(p_V[token]), tuple((int(i), float(p_V[i])) for i in top))
+            if token in stop or len(ids) == self.context:
+                return
+            ids.append(token)
+            fed = [token]
+
+    def stream(self, ids: Sequence[int], **how: Any) -> Iterator[str]:
+        """Yield the text that follows `ids`, whole characters only; arguments as for `generate`.
+
+        Stops before a stop token (by default the tokenizer's own).
+        """
+        import codecs
+
+        stop = frozenset(how.setdefault("stop_ids", self.tokenizer.stop_ids))
+        decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
+        for step in self.generate(ids, **how):
+            if step.id in stop:
+                break
+            if text := decoder.decode(self.tokenizer.token_bytes(step.id)):
+                yield text
+        if text := decoder.decode(b"", final=True):
+            yield text
+
+
+def _common(a: Sequence[int], b: Sequence[int]) -> int:
+    """Return how many tokens two lists begin with in common."""
+    return next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
+
+
+def load(
+    path: str | Path,
+    *,
+    threads: int | None = None,
+    context: int | None = None,
+    sequences: int = 1,
+    backend: Literal["auto", "c", "numpy"] = "auto",
+) -> Engine:
+    """Return an engine for a GGUF file or a Hugging Face folder.
+
+    threads: default all cores. context: positions per sequence, at most (and by default) the model's own.
+    backend: "auto" takes run.c, and numpy with a word on standard error when there is no C compiler.
+    Raises BadFileError for a file that cannot be read, CompilerError for backend "c" without a compiler.
+    """
+    path = Path(path)
+    if sequences < 1 or (context is not None and context < 1) or (threads is not None and threads < 1):
+        raise UsageError("Threads, context and sequences are 1 or more.")
+    model = parameters.load(path)
+    most = min(model.config.context, model.config.sliding_window or model.config.context)
+    context = min(context or most, most)
+    if backend != "numpy":
+        try:
+            runner = _open_c(
+                path, model, context=context, sequences=sequences, threads=threads or os.cpu_count() or 1
+            )
+            return Engine(model, runner, backend="c", context=context, sequences=sequences)
+        except CompilerError as error:
+            if backend == "c":
+                raise
+            print(f"twofold: {error} Until then numpy runs the model, slowly.", file=sys.stderr)
+    numpy = open_numpy(model, context=context, sequences=sequences)
+    return Engine(model, numpy, backend="numpy", context=context, sequences=sequences)
+
+
+def _open_c(path: Path, model: Model, *, context: int, sequences: int, threads: int) -> CBackend:
+    """Return run.c over the model; a Hugging Face folder becomes a GGUF file while it is open."""
+    size = {
+        "vocab_size": model.config.vocab_size,
+        "context": context,
+        "sequences": sequences,
+        "threads": threads,
+    }
+    if not path.is_dir():
+        return CBackend(path, **size)
+    with tempfile.TemporaryDirectory(prefix="twofold-") as folder:  # the mapping outlives the name
+        file = Path(folder) / "model.gguf"
+        parameters.save_gguf(model, file, "F32")
+        return CBackend(file, **size)
