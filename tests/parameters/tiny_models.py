@@ -1,11 +1,12 @@
 """Small random models of every family, with small real tokenizers, for tests in any folder.
 
-`random_model("llama", seed=1, layers=3)` is the same model each time. The weights are scaled so that logits are
-of order 1 to 5 and the blocks outweigh the embedding: greedy text wanders instead of repeating one token, even
-when one table reads and writes tokens.
+`random_model("llama", seed=1, layers=3)` is the same model each time. The weights are scaled so that logits
+are of order 1 to 5 and the blocks outweigh the embedding: greedy text wanders instead of repeating one token,
+even when one table reads and writes tokens.
 """
 
 from collections import Counter
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -21,7 +22,7 @@ The ferry leaves at seven, and the harbour wakes an hour before it. Gulls argue 
 two crates of lemons to the quay. "Is there room for one more?" he asks. There is always room for one more.
 In winter the sea is grey and the timetable short: 7:00, 12:30, 18:45. In summer there are eleven crossings a
 day, and on 21 June even a twelfth, with music. Who pays 3.50 for the trip gets the view for nothing.
-L'été, les enfants comptent les bateaux; im Herbst zählen sie die Möwen. 船は七時に出ます。Паром отходит в семь.
+L'été, les enfants comptent les bateaux; im Herbst zählen sie die Möwen. 船は七時に出ます。Паром в семь.
 def crossing(day):
     return [hour for hour in range(7, 19) if hour % 2 or day > 5]
 """
@@ -123,7 +124,7 @@ def _learn(text: str, merges: int) -> tuple[list[str], list[str]]:
     while len(joined) < merges:
         pairs: Counter[tuple[str, str]] = Counter()
         for word, pieces in split.items():
-            for pair in zip(pieces, pieces[1:], strict=False):
+            for pair in pairwise(pieces):
                 pairs[pair] += words[word]
         left, right = max(pairs, key=lambda pair: (pairs[pair], pair))
         if left + right not in joined:

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 CARD = "card.json"
 _FACTORS = "rope_freqs.weight"
 _FILE_TYPES = {"F32": 0, "F16": 1, "Q4_0": 2, "Q8_0": 7, "BF16": 32}  # llama.cpp's numbers for whole files
-_NORMAL, _UNUSED = 1, 5  # token types
+_UNUSED = 5  # token type
 
 
 @dataclass(frozen=True)
@@ -249,13 +249,15 @@ def padded(tokenizer: "Tokenizer", rows: int, where: str) -> "Tokenizer":
         raise BadFileError(f"{where}: the tokenizer has {known} tokens, the model's table only {rows} rows.")
     if known == rows:
         return tokenizer
-    more = range(known, rows)
-    tokens = type(vocabulary.tokens)([*vocabulary.tokens, *(f"[PAD{number}]" for number in more)])
-    types = type(vocabulary.types)([*vocabulary.types, *(_UNUSED for _ in more)])
-    scores = vocabulary.scores
-    if scores:
-        scores = type(scores)([*scores, *(-1000.0 for _ in more)])
-    return Tokenizer(replace(vocabulary, tokens=tokens, types=types, scores=scores))
+    more = rows - known
+    return Tokenizer(
+        replace(
+            vocabulary,
+            tokens=(*vocabulary.tokens, *(f"[PAD{number}]" for number in range(known, rows))),
+            types=(*vocabulary.types, *[_UNUSED] * more),
+            scores=(*vocabulary.scores, *[-1000.0] * more) if vocabulary.scores else (),
+        )
+    )
 
 
 def _hf_card(folder: Path) -> dict[str, Any]:
