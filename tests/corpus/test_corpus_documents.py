@@ -8,7 +8,7 @@ import pytest
 import zstandard
 
 from twofold.base.errors import BadFileError, UsageError
-from twofold.corpus import Skipped, documents
+from twofold.corpus import Skipped, documents, prepare
 from twofold.corpus.documents import FORMATS
 from twofold.corpus.formats.txt import PIECE_CHARACTERS
 from twofold.corpus.opening import open_bytes
@@ -93,7 +93,7 @@ def test_broken_file_stops_when_named_and_is_left_out_in_a_folder(name: str, tmp
     assert [skip.path for skip in skipped] == [str(path)]
 
 
-def test_broken_line_after_good_ones_stops_with_its_number_even_in_a_folder(tmp_path: Path) -> None:
+def test_broken_line_after_good_ones_is_named_and_in_a_folder_the_good_ones_are_kept(tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl"
     for bad, reason in [
         (b'{"text": 5}', "no text"),
@@ -102,13 +102,17 @@ def test_broken_line_after_good_ones_stops_with_its_number_even_in_a_folder(tmp_
     ]:
         path.write_bytes(jsonl({"text": "one"}) + b"\n" + bad + b"\n")
         with pytest.raises(BadFileError, match=rf"a\.jsonl, line 3.*{reason}"):
-            texts(tmp_path)
+            texts(path)
+        skipped: list[Skipped] = []
+        assert [d.text for d in documents(tmp_path, skipped=skipped.append)] == ["one"]
+        assert "line 3" in skipped[0].reason
+        assert skipped[0].reason.endswith("The 1 texts before that are used.")
 
 
 def test_lone_surrogate_is_an_error_with_a_line(tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl"
     path.write_bytes(b'{"text": "\\ud800"}\n')
-    with pytest.raises(BadFileError, match="line 1.*surrogate"):
+    with pytest.raises(BadFileError, match=r"line 1.*surrogate"):
         texts(path)
 
 
@@ -142,14 +146,40 @@ def test_a_mistyped_path_is_no_data_set(tmp_path: Path, monkeypatch: pytest.Monk
         list(documents("books/novles"))
 
 
-def test_data_set_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_data_set_rows_are_announced_downloaded_once_and_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     datasets = pytest.importorskip("datasets")
-    rows = [{"text": "one"}, {"text": "two"}]
-    monkeypatch.setattr(datasets, "load_dataset", lambda name, split, streaming: rows)
-    assert [(d.text, d.source) for d in documents("someone/texts")] == [
-        ("one", "someone/texts"),
-        ("two", "someone/texts"),
+    rows = [{"text": f"text {n}"} for n in range(100)]
+    asked: list[str] = []
+
+    def load_dataset(name: str, split: str, streaming: bool) -> list[dict[str, str]]:
+        assert "downloads the data set" in capsys.readouterr().err, "said before the first byte comes"
+        asked.append(name)
+        return rows
+
+    monkeypatch.setattr(datasets, "load_dataset", load_dataset)
+    found = list(documents("someone/texts", limit_bytes=14))
+    assert [(d.text, d.source) for d in found] == [
+        ("text 0", "someone/texts"),
+        ("text 1", "someone/texts"),
+        ("text 2", "someone/texts"),
     ]
+    asked.clear()
+    corpus = prepare("someone/texts", tmp_path, vocab_size=320)
+    assert corpus.documents == 100
+    assert [(source["path"], source["bytes"]) for source in corpus.sources] == [("someone/texts", 690)]
+    assert prepare("someone/texts", tmp_path, vocab_size=320).documents == 100
+    assert asked == ["someone/texts"]
+
+
+def test_a_data_set_without_text_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    datasets = pytest.importorskip("datasets")
+    for rows, reason in [([{"label": 1}], "row 1: no field `text` .*label"), ([], "holds no text")]:
+        monkeypatch.setattr(datasets, "load_dataset", lambda name, split, streaming, rows=rows: rows)
+        with pytest.raises(BadFileError, match=reason):
+            prepare("someone/texts", tmp_path, vocab_size=320)
+        assert not list(tmp_path.rglob("*.zst*"))
 
 
 @pytest.mark.parametrize("suffix", [".gz", ".zst"])

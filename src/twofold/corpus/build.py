@@ -17,6 +17,7 @@ from typing import Any
 
 from twofold.base.errors import BadFileError, UsageError
 from twofold.base.files import sha256
+from twofold.corpus import hub
 from twofold.corpus.documents import Document, Paths, Place, Skipped, places, read
 from twofold.corpus.shards import Corpus, Spool, open_corpus, reusable
 from twofold.tokens import Tokenizer
@@ -53,6 +54,8 @@ def prepare(
         raise UsageError(f"The held-out fraction must lie between 0 and 1, not {val_fraction}.")
     folder = Path(folder)
     train_places, val_places = _part(places(paths), val_path)
+    train_places = [_here(place, folder, max_bytes) for place in train_places]
+    val_places = [_here(place, folder, None) for place in val_places]
     settings = {
         "vocab_size": tokenizer.vocab_size if tokenizer else vocab_size or DEFAULT_VOCAB_SIZE,
         "tokenizer": fingerprint(tokenizer) if tokenizer else None,
@@ -178,6 +181,13 @@ def _part(found: list[Place], val_path: Paths | None) -> tuple[list[Place], list
     if not rest:
         raise UsageError("Every file is held out, and none is left to learn from; name more files.")
     return rest, held_out
+
+
+def _here(place: Place, folder: Path, max_bytes: int | None) -> Place:
+    """Return the place, a data set on a hub downloaded into the corpus folder."""
+    if place.path is not None:
+        return place
+    return dataclasses.replace(place, path=hub.keep(place.name, folder / "downloads", max_bytes))
 
 
 def _last_tenth(text: str) -> tuple[str, str]:

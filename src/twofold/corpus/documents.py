@@ -2,9 +2,9 @@
 
 A file's extension names its format (`formats/`). A folder is read whole, with its subfolders, in sorted
 order, without hidden files. What goes wrong is met in one of two ways:
-- a file that the user named, or one that breaks after it gave text, stops the work with one sentence;
-- a file that was merely found in a folder and gives no text at all (no such format, a broken PDF, a JSONL of
-  another kind) is left out, counted and reported.
+- a file that the user named and that cannot be read to its end stops the work with one sentence;
+- a file that was merely found in a folder (no such format, a broken PDF, a JSONL of another kind, an archive
+  cut off) is left out from the damage on, and reported.
 
 Nothing is downloaded unless the user names `owner/name` and there is no such path here (see hub.py).
 """
@@ -15,7 +15,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from twofold.base.errors import BadFileError, MissingExtraError, UsageError
+from twofold.base.errors import BadFileError, UsageError
 from twofold.base.registry import Registry
 from twofold.corpus import hub
 from twofold.corpus.opening import extension, open_bytes
@@ -45,7 +45,7 @@ class Document:
 
 @dataclasses.dataclass(frozen=True)
 class Skipped:
-    """A file in a folder that was left out, and why, in one sentence."""
+    """A file in a folder that was left out, whole or from some point on, and why, in one sentence."""
 
     path: str
     reason: str
@@ -99,19 +99,18 @@ def places(paths: Paths) -> list[Place]:
 def read(place: Place, skipped: Callable[[Skipped], None] | None = None) -> Iterator[Document]:
     """Return the documents of one place; see `documents`."""
     texts = hub.texts(place.name) if place.path is None else _texts(place.path)
-    given = False
+    given = 0
     try:
         for text in texts:
             if text.strip():
-                given = True
+                given += 1
                 yield Document(text, place.name)
-    except MissingExtraError:
-        raise
     except (BadFileError, UsageError) as error:
-        if place.named or given:
+        if place.named:
             raise
         if skipped is not None:
-            skipped(Skipped(place.name, str(error)))
+            kept = f" The {given} texts before that are used." if given else ""
+            skipped(Skipped(place.name, f"{error}{kept}"))
 
 
 def _texts(path: Path) -> Iterator[str]:

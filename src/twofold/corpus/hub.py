@@ -1,14 +1,22 @@
 """Data sets on the Hugging Face hub, by the `datasets` package; the one user of the network in corpus/.
 
-It is used only when the user names `owner/name` and no such path exists. Documents are the field `text` of
-the split `train`, read as a stream.
+It is used only when the user names `owner/name` and no such path exists, and it says so before the first byte
+byte comes. Documents are the field `text` of the split `train`, read as a stream. `keep` writes them to a
+file, since preparing a corpus reads everything twice.
 """
 
+import json
 import re
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import zstandard
+
 from twofold.base.errors import BadFileError, MissingExtraError
+from twofold.base.files import atomic_write
+
+DOWNLOAD_BYTES = 1_000_000_000
 
 _NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 
@@ -31,6 +39,10 @@ def texts(name: str) -> Iterator[str]:
         import datasets  # type: ignore[import-untyped]
     except ImportError as error:
         raise MissingExtraError(f"Reading {name} from the hub", "train") from error
+    print(
+        f"There is no path {name!r} here, so twofold downloads the data set of that name from the hub.",
+        file=sys.stderr,
+    )
     try:
         rows = iter(datasets.load_dataset(name, split="train", streaming=True))
     except Exception as error:  # network, permission, unknown name: the library has a type for each
@@ -44,3 +56,25 @@ def texts(name: str) -> Iterator[str]:
             found = ", ".join(list(row)[:6])
             raise BadFileError(f"{name}, row {number}: no field `text` (fields found: {found}).")
         yield text
+
+
+def keep(name: str, folder: Path, limit_bytes: int | None = None) -> Path:
+    """Return a `.jsonl.zst` file in `folder` with the texts of a data set, downloaded unless it is there.
+
+    `limit_bytes`: stop after so many UTF-8 bytes of text (default: 1 GB; some data sets never end). Raises as
+    `texts` does, and BadFileError when there is no text.
+    """
+    limit = limit_bytes or DOWNLOAD_BYTES
+    path = folder / f"{name.replace('/', '--')}-{limit}.jsonl.zst"
+    if path.exists():
+        return path
+    size = 0
+    with atomic_write(path) as file, zstandard.ZstdCompressor().stream_writer(file, closefd=False) as packed:
+        for text in texts(name):
+            packed.write(json.dumps({"text": text}).encode() + b"\n")
+            size += len(text.encode("utf-8", "replace"))
+            if size >= limit:
+                break
+        if not size:
+            raise BadFileError(f"The data set {name} holds no text.")
+    return path

@@ -20,7 +20,7 @@ def read(stream: io.BufferedReader, where: str) -> Iterator[str]:
         raise MissingExtraError("Reading PDF", "train") from error
     logging.getLogger("pypdf").setLevel(logging.ERROR)  # it warns about every crooked object it repairs
     try:
-        pages = [page.extract_text() for page in pypdf.PdfReader(stream).pages]
+        pages = [page.extract_text() for page in pypdf.PdfReader(io.BytesIO(stream.read())).pages]
     except Exception as error:  # a broken PDF makes pypdf raise nearly anything
         raise BadFileError(f"{where}: not a PDF that can be read ({error}).") from error
     text = "\n\n".join(page.strip() for page in pages if page.strip())

@@ -1,0 +1,211 @@
+"""The data of the model in the box: what it reads, what it is tuned on, and whom to thank.
+
+    python recipes/box_data.py --data ../shared/data --out runs/box/data
+
+makes, from a folder of data with a MANIFEST.md that states each file's licence class:
+- `text/train.jsonl.zst` and `text/val.jsonl.zst`: prose to read, the simplest tiers first to be taken;
+- `talk/*.jsonl`: conversations to tune on, one file per set, most of them made by box_talk.py;
+- `credits.json`: every set used with its licence, for the model's card.
+Only files whose class in the manifest is exactly `open` are read. What is there already is kept.
+
+Not covered: conversations to measure with. Those made by a program resemble each other, so a loss measured on
+some of them says how well the forms were learned, and nothing about conversation at large.
+"""
+
+import argparse
+import dataclasses
+import hashlib
+import json
+import random
+import re
+import sys
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import box_sets
+import box_talk
+import zstandard
+
+from twofold.base.errors import BadFileError, TwofoldError
+from twofold.base.files import atomic_write, write_text
+from twofold.corpus.formats.jsonl import records
+from twofold.corpus.opening import open_bytes
+
+SHARDS = [f"pretrain/train-{number:02d}-of-05.jsonl.zst" for number in range(5)]
+VAL = "pretrain/val.jsonl.zst"
+OWN = {
+    "title": "Conversations made by a program",
+    "source": "recipes/box_talk.py in twofold",
+    "licence": "MIT",
+    "used": "greetings, questions about itself, sums, opposites, capitals, tales, remembering",
+}
+BY_HAND = {"openstax": "(c) OpenStax, Rice University, openstax.org", "eltec": "ELTeC, github.com/COST-ELTeC"}
+
+
+@dataclasses.dataclass(frozen=True)
+class BoxData:
+    """Where the data lies.
+
+    `text`: folder for `prepare`; `talk`: folder for `prepare_conversations`; `credits`: {title, source,
+    licence, used} of every set.
+    """
+
+    text: Path
+    talk: Path
+    credits: list[dict[str, str]]
+
+
+def build(
+    data: str | Path, out: str | Path, *, tiers: int = 2, shards: int = 5, talks: int = 16_000, seed: int = 0
+) -> BoxData:
+    """Return the data of the box, written below `out`, or found there from an earlier time.
+
+    `tiers`: read the prose of tiers 1 (simplest) to this one (4: textbooks too). `shards`: how many of the
+    five shards. `talks`: how many conversations to make by program. Raises BadFileError for a file that is
+    missing or not open.
+    """
+    data, out = Path(data), Path(out)
+    settings = {"tiers": tiers, "shards": shards, "talks": talks, "seed": seed, "code": code_hash()}
+    done = out / "credits.json"
+    if done.exists():
+        kept = json.loads(done.read_bytes())
+        if kept["settings"] == settings:
+            return BoxData(out / "text", out / "talk", kept["credits"])
+    classes = manifest(data)
+    for file in [*SHARDS[:shards], VAL, *(one.file for one in box_sets.SETS.values())]:
+        if classes.get(file) != "open":
+            raise BadFileError(
+                f"{data / file}: its class in MANIFEST.md is {classes.get(file)!r}, not 'open'."
+            )
+    sizes: Counter[tuple[str, str]] = Counter()
+    words: Counter[str] = Counter()
+    write_rows(out / "text/train.jsonl.zst", prose(data, SHARDS[:shards], tiers, sizes, words))
+    write_rows(out / "text/val.jsonl.zst", prose(data, [VAL], tiers, Counter(), Counter()))
+    for name, conversations in talk(data, words, talks, seed):
+        write_rows(out / f"talk/{name}.jsonl", ({"messages": messages} for messages in conversations))
+    credits = [*prose_credits(sizes), OWN, *(credit(one) for one in box_sets.SETS.values())]
+    write_text(done, json.dumps({"settings": settings, "credits": credits}, indent=1) + "\n")
+    return BoxData(out / "text", out / "talk", credits)
+
+
+def manifest(data: Path) -> dict[str, str]:
+    """Return {file: licence class} from the tables of MANIFEST.md. Raises BadFileError when there is none."""
+    path = data / "MANIFEST.md"
+    if not path.exists():
+        raise BadFileError(f"{path} is missing; it must state the licence class of every file.")
+    classes: dict[str, str] = {}
+    column: int | None = None
+    for line in path.read_text().splitlines():
+        cells = [cell.strip() for cell in line.strip().strip("|").split("|")]
+        if not line.startswith("|"):
+            column = None
+        elif "class" in cells:
+            column = cells.index("class")
+        elif column is not None and len(cells) > column:
+            classes[cells[0]] = cells[column]
+    return classes
+
+
+def prose(
+    data: Path, files: list[str], tiers: int, sizes: Counter[tuple[str, str]], words: Counter[str]
+) -> Iterator[dict[str, Any]]:
+    """Return the rows of these tiers; add to `sizes` by (source, licence) and to `words`."""
+    for file in files:
+        path = data / file
+        with open_bytes(path) as stream:
+            for _, row in records(stream, str(path)):
+                if row["tier"] > tiers:
+                    continue
+                sizes[row["source"], row["licence"]] += len(row["text"].encode())
+                if file == SHARDS[0]:
+                    words.update(re.findall(r"\b[a-z]+\b", row["text"]))
+                yield {"text": row["text"], "source": row["source"], "tier": row["tier"]}
+
+
+def talk(
+    data: Path, words: Counter[str], talks: int, seed: int
+) -> Iterator[tuple[str, list[list[box_talk.Message]]]]:
+    """Return (name, conversations) of every set to tune on. `words`: how common a word is in simple books."""
+    yield "own", box_talk.made(talks, seed)
+    rng = random.Random(seed + 1)
+    for name, turns in (
+        ("fables", box_sets.fables(data, rng)),
+        ("dictionary", box_sets.dictionary(data, rng, words)),
+        ("reading", box_sets.reading(data, rng)),
+        ("trivia", box_sets.trivia(data, rng)),
+        ("questions", box_sets.questions(data, rng)),
+    ):
+        yield name, [box_sets.messages(some) for some in turns]
+
+
+def write_rows(path: Path, rows: Iterable[dict[str, Any]]) -> None:
+    """Write rows as JSON Lines, compressed when the name ends in `.zst`, atomically."""
+    lines = (json.dumps(row, ensure_ascii=False).encode() + b"\n" for row in rows)
+    with atomic_write(path) as file:
+        if path.suffix == ".zst":
+            with zstandard.ZstdCompressor(level=3).stream_writer(file, closefd=False) as packed:
+                for line in lines:
+                    packed.write(line)
+        else:
+            file.writelines(lines)
+
+
+def prose_credits(sizes: Counter[tuple[str, str]]) -> list[dict[str, str]]:
+    """Return the credits of the prose, largest first, the many textbooks of one publisher as one."""
+    grouped: Counter[tuple[str, str]] = Counter()
+    for (source, licence), size in sizes.items():
+        grouped["openstax" if source.startswith("openstax") else source, licence] += size
+    return [
+        {
+            "title": "OpenStax textbooks" if source == "openstax" else source,
+            "source": next((text for start, text in BY_HAND.items() if source.startswith(start)), source),
+            "licence": licence,
+            "used": f"prose to read, {size / 1e6:.1f} MB",
+        }
+        for (source, licence), size in grouped.most_common()
+    ]
+
+
+def credit(one: box_sets.Set) -> dict[str, str]:
+    """Return the credit of a set to tune on."""
+    return {"title": one.title, "source": one.source, "licence": one.licence, "used": one.used}
+
+
+def code_hash() -> str:
+    """Return a hash of the files that make the data, so that data made by older ones is made again."""
+    here = Path(__file__).parent
+    digest = hashlib.sha256()
+    for path in sorted([*here.glob("box_*.py"), here / "box_talk.txt"]):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def main() -> int:
+    """Build the data and say what there is; exit code 0, or that of the error."""
+    parser = argparse.ArgumentParser(description="Build the data of the model in the box.")
+    parser.add_argument("--data", required=True, help="folder of data with a MANIFEST.md")
+    parser.add_argument("--out", default="runs/box/data", help="folder to write to (default: %(default)s)")
+    parser.add_argument("--tiers", type=int, default=2, help="read tiers 1 to this (default: %(default)s)")
+    parser.add_argument("--shards", type=int, default=5, help="how many shards (default: %(default)s)")
+    parser.add_argument(
+        "--talks", type=int, default=16_000, help="conversations to make (default: %(default)s)"
+    )
+    options = parser.parse_args()
+    try:
+        made = build(
+            options.data, options.out, tiers=options.tiers, shards=options.shards, talks=options.talks
+        )
+    except TwofoldError as error:
+        print(f"Error: {error}", file=sys.stderr)
+        return error.exit_code
+    for path in sorted([*made.text.iterdir(), *made.talk.iterdir()]):
+        print(f"{path.stat().st_size / 1e6:8.2f} MB  {path}")
+    for line in made.credits:
+        print(f"{line['title']}: {line['licence']} ({line['used']})")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
