@@ -1,9 +1,9 @@
 """Byte-level BPE by the `tokenizers` package: the fast path, and the training.
 
-The words of a text are found by the pattern of the model's family, then each word's bytes are joined by merges.
-The package sees ordinary tokens only; special ones are cut out before (tokenizer.py), so that no text can become
-one. The readable twin is reference.py. Not covered: normalisers (Qwen's files name NFC; like llama.cpp, twofold
-leaves text as it is) and dropout.
+The words of a text are found by the pattern of the model's family, then each word's bytes are joined by
+merges. The package sees ordinary tokens only; special ones are cut out before (tokenizer.py), so that no
+text can become one. The readable twin is reference.py. Not covered: normalisers (Qwen's files name NFC;
+like llama.cpp, twofold leaves text as it is) and dropout.
 """
 
 import json

@@ -1,15 +1,16 @@
 """From messages to one text: chat templates, in a sandbox, and the guard that keeps a user's text a text.
 
-A chat template is a Jinja program that travels with the model. It is foreign code, so it runs in Jinja's immutable
-sandbox; its surroundings equal those of transformers (blocks trimmed, `tojson`, `raise_exception`, `strftime_now`,
-loop controls, the `generation` tag), so that both render the same text.
+A chat template is a Jinja program that travels with the model. It is foreign code, so it runs in Jinja's
+immutable sandbox; its surroundings equal those of transformers (blocks trimmed, `tojson`,
+`raise_exception`, `strftime_now`, loop controls, the `generation` tag), so that both render the same text.
 
-The guard: special tokens are told from text by how they are spelled, and a message may spell one. Before rendering,
-each character in a message (or tool) that could begin or end a control token is replaced by a private-use character
-that occurs nowhere else; after rendering special tokens are cut out, and only then are the characters put back.
-So a control token comes from the template or not at all. One exception: in an assistant's message the tokens that a
-model itself writes (`specials.SPOKEN`) stay tokens. Not covered: templates that build control tokens from parts of
-a message (a role is trusted: `<|` + role + `|>` is how some templates work).
+The guard: special tokens are told from text by how they are spelled, and a message may spell one. Before
+rendering, each character in a message (or tool) that could begin or end a control token is replaced by a
+private-use character that occurs nowhere else; after rendering special tokens are cut out, and only then
+are the characters put back. So a control token comes from the template or not at all. One exception: in an
+assistant's message the tokens that a model itself writes (`specials.SPOKEN`) stay tokens. Not covered:
+templates that build control tokens from parts of a message (a role is trusted: `<|` + role + `|>` is how
+some templates work).
 """
 
 import datetime
@@ -98,8 +99,8 @@ def compile_template(source: str) -> jinja2.Template:
 def render(source: str, messages: Sequence[Message], names: Mapping[str, str], **values: Any) -> str:
     """Return the text of a conversation by the template `source`.
 
-    `names`: bos_token and the like, as the template knows them. `values`: tools, add_generation_prompt and what
-    else the template asks for. Raises UsageError when the template refuses the messages.
+    `names`: bos_token and the like, as the template knows them. `values`: tools, add_generation_prompt and
+    what else the template asks for. Raises UsageError when the template refuses the messages.
     """
     template = compile_template(source)
     check(messages)

@@ -1,7 +1,8 @@
 """A vocabulary as GGUF metadata: the keys named tokenizer.*, and back.
 
-Keys: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md. Own keys (twofold.*) are described in unicode.py
-and turns.py. Not covered: reading the file itself, which is twofold.parameters.gguf; the many other `pre` names.
+Keys: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md. Own keys (twofold.*) are described in
+unicode.py and turns.py. Not covered: reading the file itself, which is twofold.parameters.gguf; the many
+other `pre` names.
 """
 
 from collections.abc import Mapping
@@ -15,11 +16,12 @@ _MODELS = {"gpt2": "bpe", "llama": "spm"}
 
 
 def from_metadata(metadata: Mapping[str, Any]) -> Vocabulary:
-    """Return the vocabulary in a GGUF file's metadata. Raises BadFileError when it is absent, foreign or damaged."""
+    """Return the vocabulary in a GGUF file's metadata. Raises BadFileError: absent, foreign or damaged."""
     model = metadata.get("tokenizer.ggml.model")
     if not isinstance(model, str) or model not in _MODELS:
         raise BadFileError(
-            f"The model file's tokenizer is {model!r}; twofold reads gpt2 (byte-level BPE) and llama (SentencePiece)."
+            f"The model file's tokenizer is {model!r}; twofold reads gpt2 (byte-level BPE) and llama "
+            "(SentencePiece)."
         )
     kind = _MODELS[model]
     tokens = _list(metadata, "tokens")

@@ -2,9 +2,9 @@
 
 Read: tokenizer.json (byte-level BPE, or BPE with byte fallback as Llama 2 and Mistral have it, which becomes
 SentencePiece with the order of the merges as scores), or else SentencePiece's tokenizer.model; beside them
-tokenizer_config.json, special_tokens_map.json and chat_template.jinja. Written: the first three, for transformers'
-AutoTokenizer. Not covered: WordPiece, Unigram, other normalisers (NFC is not applied, as in llama.cpp), tokens
-that swallow the space beside them.
+tokenizer_config.json, special_tokens_map.json and chat_template.jinja. Written: the first three, for
+transformers' AutoTokenizer. Not covered: WordPiece, Unigram, other normalisers (NFC is not applied, as in
+llama.cpp), tokens that swallow the space beside them.
 """
 
 import json
@@ -74,7 +74,7 @@ def _text(path: Path) -> str:
         raise BadFileError(f"{path} cannot be read: {error}.") from None
 
 
-# ---- reading tokenizer.json -------------------------------------------------------------------------------------
+# ---- reading tokenizer.json ----------------------------------------------------------------------------
 
 
 def from_json(data: Mapping[str, Any], config: Mapping[str, Any], path: Path) -> Vocabulary:
@@ -159,8 +159,10 @@ def _parts(node: Any, type_: str) -> list[dict[str, Any]]:
 
 
 def _scores(tokens: list[str], types: list[int], merges: list[str]) -> list[float]:
-    """Return scores that make SentencePiece join in the order of the merges; takes the types of tokens that no
-    merge makes away from the normal ones."""
+    """Return scores that make SentencePiece join in the order of the merges.
+
+    A token that no merge makes is marked as unused in `types`, or SentencePiece would make it.
+    """
     rank: dict[str, int] = {}
     for number, merge in enumerate(merges):
         rank.setdefault(merge.replace(" ", "", 1), number)
@@ -174,16 +176,16 @@ def _adds_space(data: Mapping[str, Any]) -> bool:
     if _parts(data.get("normalizer"), "Prepend"):
         return True
     for part in _parts(data.get("pre_tokenizer"), "Metaspace"):
-        return (
-            part.get("prepend_scheme", "always" if part.get("add_prefix_space", True) else "never") != "never"
-        )
+        older_files = "always" if part.get("add_prefix_space", True) else "never"
+        return bool(part.get("prepend_scheme", older_files) != "never")
     return False
 
 
 def _refuse_normalizer(normalizer: Any) -> None:
     if isinstance(normalizer, dict) and not _parts(normalizer, "NFC"):
         raise BadFileError(
-            f"The tokenizer changes text before it splits it ({normalizer.get('type')!r}), which twofold does not."
+            f"The tokenizer changes text before it splits it ({normalizer.get('type')!r}), which twofold "
+            "does not do."
         )
 
 
@@ -201,13 +203,13 @@ def _pre(node: Any) -> str:
         if whole and (len(digits) == 1) != (patterns == [r"\p{N}"]):
             return "smollm"
     raise BadFileError(
-        "The tokenizer splits words by a pattern that twofold does not know; it knows those of Qwen2, Llama 3, "
-        "GPT-2, SmolLM and StarCoder."
+        "The tokenizer splits words by a pattern that twofold does not know; it knows those of Qwen2, "
+        "Llama 3, GPT-2, SmolLM and StarCoder."
     )
 
 
 def _with_config(fields: Mapping[str, Any], config: Mapping[str, Any], path: Path) -> Vocabulary:
-    """Return the vocabulary with what tokenizer_config.json says: special tokens by name, BOS, chat template."""
+    """Return the vocabulary with what tokenizer_config.json says of special tokens and chats."""
     tokens = fields["tokens"]
     found = {}
     for field, name in _NAMES.items():
@@ -234,11 +236,11 @@ def _with_config(fields: Mapping[str, Any], config: Mapping[str, Any], path: Pat
     return Vocabulary(**{**merged, "chat_template": template or None})
 
 
-# ---- writing ------------------------------------------------------------------------------------------------------
+# ---- writing -------------------------------------------------------------------------------------------
 
 
 def to_json(v: Vocabulary) -> str:
-    """Return a tokenizer.json that the `tokenizers` package reads; `model.twofold` holds what it has no place for."""
+    """Return a tokenizer.json for the `tokenizers` package; `model.twofold` holds what has no place in it."""
     ids: dict[str, int] = {}
     twice = []
     for token, text in enumerate(v.tokens):
@@ -298,7 +300,7 @@ def _spm_pipeline(v: Vocabulary, ids: dict[str, int]) -> tokenizers.Tokenizer:
 
 
 def write_folder(v: Vocabulary, folder: Path) -> None:
-    """Write tokenizer.json, tokenizer_config.json and special_tokens_map.json for transformers' AutoTokenizer."""
+    """Write tokenizer.json and the two files beside it for transformers' AutoTokenizer."""
     named = {name: getattr(v, field) for field, name in _NAMES.items()}
     special = {name: v.tokens[token] for name, token in named.items() if token is not None}
     config: dict[str, Any] = {

@@ -1,8 +1,9 @@
 """SentencePiece's tokenizer.model: a protocol buffer, read by hand because only six of its fields matter.
 
 Format: https://github.com/google/sentencepiece/blob/master/src/sentencepiece_model.proto and
-https://protobuf.dev/programming-guides/encoding. A message is a row of (field number, value). Not covered: models
-of the Unigram kind, and the normaliser's table of characters (Llama's and Mistral's is the identity).
+https://protobuf.dev/programming-guides/encoding. A message is a row of (field number, value). Not covered:
+models of the Unigram kind, and the normaliser's table of characters (Llama's and Mistral's is the
+identity).
 """
 
 import math
@@ -28,7 +29,7 @@ def read(path: Path) -> Vocabulary:
 
 
 def parse(data: bytes) -> Vocabulary:
-    """Return the vocabulary in the bytes of a tokenizer.model. Raises ValueError and the like when damaged."""
+    """Return the vocabulary in the bytes of a tokenizer.model. Raises ValueError when damaged."""
     tokens, scores, types = [], [], []
     trainer: dict[int, Value] = {}
     normalizer: dict[int, Value] = {}
@@ -57,7 +58,10 @@ def parse(data: bytes) -> Vocabulary:
         scores=tuple(scores),
         add_bos=bos is not None and types[bos] == CONTROL,
         add_space_prefix=bool(_int(normalizer.get(3, 1))),
-        **ids,
+        unk_id=ids["unk_id"],
+        bos_id=bos,
+        eos_id=ids["eos_id"],
+        pad_id=ids["pad_id"],
     )
 
 
@@ -82,7 +86,7 @@ def _bytes(value: Value) -> bytes:
 
 
 def _varint(data: bytes, at: int) -> tuple[int, int]:
-    """Return the number at `at` (seven bits a byte, lowest first, the top bit says more follow) and where it ends."""
+    """Return the number at `at` and where it ends: seven bits a byte, lowest first, the top bit for "more"."""
     value = shift = 0
     while True:
         byte = data[at]

@@ -1,24 +1,25 @@
 """The tokenizer to read: text -> ids in plain Python, and the oracle of the fast paths and of run.c.
 
-1. Bytes that are not UTF-8: each longest beginning of a character that goes wrong becomes one U+FFFD (Unicode 3.9,
-   "maximal subpart"; the WHATWG decoder and Python's errors="replace" do the same).
+1. Bytes that are not UTF-8: each longest beginning of a character that goes wrong becomes one U+FFFD
+   (Unicode 3.9, "maximal subpart"; the WHATWG decoder and Python's errors="replace" do the same).
 2. Special tokens are cut out, from left to right, the longest first where several begin. User-defined tokens
-   (type 4) always; control tokens (type 3) only when `specials` is set: text alone never becomes one. What lies
-   between is ordinary text, and only normal tokens (type 1) come of it.
+   (type 4) always; control tokens (type 3) only when `specials` is set: text alone never becomes one. What
+   lies between is ordinary text, and only normal tokens (type 1) come of it.
 3. Byte-level BPE ("bpe"): ordinary text is cut into words by the pattern of the family. Each word is a row of
    bytes; the neighbours whose merge comes first in the list are joined, the leftmost of equals, one pair at a
-   time, until none is in the list. `llama-bpe`: a word that is a token is that token at once. A byte that is not
-   in the vocabulary is left out.
-4. SentencePiece ("spm"): U+2581 in a text (and in the text of a token) means a space, before step 2 already. With
-   `add_space_prefix` each stretch of ordinary text that begins the text or follows a special token gets a space in
-   front; an empty text has no stretch. Its neighbours whose union has the highest score are joined, the leftmost
-   of equals, until no union is a token. A character that is no token becomes its bytes' tokens (type 6), or the
-   unknown token where there are none.
+   time, until none is in the list. `llama-bpe`: a word that is a token is that token at once. A byte that
+   is not in the vocabulary is left out.
+4. SentencePiece ("spm"): U+2581 in a text (and in the text of a token) means a space, before step 2
+   already. With `add_space_prefix` each stretch of ordinary text that begins the text or follows a special
+   token gets a space in front; an empty text has no stretch. Its neighbours whose union has the highest
+   score are joined, the leftmost of equals, until no union is a token. A character that is no token becomes
+   its bytes' tokens (type 6), or the unknown token where there are none.
 
 No BOS is added here. Not covered: speed (it searches all pairs for every join).
 """
 
 import re
+from itertools import pairwise
 
 from twofold.tokens.unicode import LETTER, NUMBER, OTHER, WHITESPACE, class_of
 from twofold.tokens.vocabulary import SPACE, STAND_INS, Vocabulary
@@ -115,9 +116,7 @@ def _join_by_rank(vocabulary: Vocabulary, word: str) -> list[int]:
     if vocabulary.pre == "llama-bpe" and "".join(parts) in ids:
         return [ids["".join(parts)]]
     parts = [part for part in parts if part in ids]
-    while pairs := [
-        (ranks[pair], at) for at, pair in enumerate(zip(parts, parts[1:], strict=False)) if pair in ranks
-    ]:
+    while pairs := [(ranks[pair], at) for at, pair in enumerate(pairwise(parts)) if pair in ranks]:
         _, at = min(pairs)
         parts[at : at + 2] = [parts[at] + parts[at + 1]]
     return [ids[part] for part in parts]
@@ -128,7 +127,7 @@ def _join_by_score(vocabulary: Vocabulary, text: str) -> list[int]:
     ids, _, bytes_ = _tables(vocabulary)
     parts = list(text)
     while True:
-        unions = ((ids.get(a + b), at) for at, (a, b) in enumerate(zip(parts, parts[1:], strict=False)))
+        unions = ((ids.get(a + b), at) for at, (a, b) in enumerate(pairwise(parts)))
         pairs = [(-vocabulary.scores[token], at) for token, at in unions if token is not None]
         if not pairs:
             break

@@ -1,9 +1,9 @@
 """SentencePiece's BPE: the fast path of `spm` vocabularies.
 
-The rule stands in reference.py; this is the same with a heap instead of a search, and with words remembered. No
-piece of the usual vocabularies has a space after another character, so no join ever crosses from a word into the
-space before the next: such text is cut there and each word is encoded once. For a vocabulary that does have such
-pieces the text stays whole. Not covered: SentencePiece's Unigram models.
+The rule stands in reference.py; this is the same with a heap instead of a search, and with words
+remembered. No piece of the usual vocabularies has a space after another character, so no join ever crosses
+from a word into the space before the next: such text is cut there and each word is encoded once. For a
+vocabulary that does have such pieces the text stays whole. Not covered: SentencePiece's Unigram models.
 """
 
 import functools
@@ -50,7 +50,7 @@ class SentencePiece:
         while heap:
             _, left, length = heapq.heappop(heap)
             right = after[left]
-            # One of the two has joined another part since: its text is empty, or the union has another length.
+            # One of the two has joined another part since: it is empty, or the union has another length.
             if not parts[left] or right < 0 or len(parts[left]) + len(parts[right]) != length:
                 continue
             parts[left] += parts[right]

@@ -1,8 +1,9 @@
 """The special tokens of every model made here: the last 32 ids of its vocabulary, in this order.
 
 They are reserved for the whole life of a model before its first training step, because adding one later would
-mean new rows in the embedding table. Layout: ChatML roles, thinking, tool use, quoted (untrusted) text, pictures,
-sound, fill-in, and room for what is not known yet. Not covered: what each is used for, see docs/tokens.md.
+mean new rows in the embedding table. Layout: ChatML roles, thinking, tool use, quoted (untrusted) text,
+pictures, sound, fill-in, and room for what is not known yet. Not covered: what each is used for, see
+docs/tokens.md.
 """
 
 END_OF_TEXT = "<|endoftext|>"  # begins every document, and ends one

@@ -1,8 +1,8 @@
 """Text to token ids and back: the one tokenizer that training, running and serving share.
 
 Special tokens are cut out first, here; ordinary text then goes to `tokenizers` (byte-level BPE) or to
-sentencepiece.py. The rules are those of reference.py, which is the page to read. Not covered: offsets of tokens in
-the text, truncation, padding.
+sentencepiece.py. The rules are those of reference.py, which is the page to read. Not covered: offsets of
+tokens in the text, truncation, padding.
 """
 
 import functools
@@ -105,7 +105,7 @@ class Tokenizer:
         write_text(path, huggingface.to_json(self.vocabulary))
 
     def padded(self, size: int) -> "Tokenizer":
-        """Return the tokenizer with unused tokens behind it up to `size`, for a model with more rows than tokens."""
+        """Return the tokenizer with unused tokens behind it up to `size`, the rows of a model's table."""
         v = self.vocabulary
         names = tuple(f"<|padding_{n}|>" for n in range(len(v.tokens), size))
         if not names:
@@ -131,7 +131,7 @@ class Tokenizer:
         return self._encode(clean(text), specials, None)
 
     def encode_batch(self, texts: Sequence[str | bytes], *, specials: bool = False) -> list[list[int]]:
-        """Return the ids of each text; several threads work at once where the vocabulary is byte-level BPE."""
+        """Return the ids of each text, as `encode` does; byte-level BPE uses several threads."""
         if self.vocabulary.kind == "spm" or specials or self._user_defined:
             return [self.encode(text, specials=specials) for text in texts]
         encodings = self._package.encode_batch_fast([clean(text) for text in texts], add_special_tokens=False)
@@ -162,8 +162,10 @@ class Tokenizer:
         return b"".join(self.token_bytes(token) for token in ids)
 
     def decode(self, ids: Iterable[int]) -> str:
-        """Return the text of the tokens; U+FFFD where it is not UTF-8. The space that SentencePiece puts in front
-        of a text is taken away again."""
+        """Return the text of the tokens; U+FFFD where it is not UTF-8.
+
+        The space that SentencePiece puts in front of a text is taken away again.
+        """
         text = self.decode_bytes(ids).decode("utf-8", "replace")
         return text.removeprefix(" ") if self.vocabulary.add_space_prefix else text
 
@@ -183,8 +185,9 @@ class Tokenizer:
     @property
     def stop_ids(self) -> frozenset[int]:
         """The ids that end an answer."""
-        found = {self._all_specials[name] for name in STOPS if name in self._all_specials}
-        return frozenset(found | ({self.vocabulary.eos_id} - {None}))  # type: ignore[arg-type]
+        found = {token for name, token in self._all_specials.items() if name in STOPS}
+        end = self.vocabulary.eos_id
+        return frozenset(found if end is None else found | {end})
 
     # ---- conversations
 
@@ -211,9 +214,10 @@ class Tokenizer:
         add_generation_prompt: bool = True,
         **values: Any,
     ) -> list[int]:
-        """Return the ids of a conversation by the chat template; what a message spells never is a control token.
+        """Return the ids of a conversation by the chat template; no message can spell a control token.
 
-        `messages`: role and content each; also tool_calls, and role "tool". `tools`: JSON schemas of functions.
+        `messages`: role and content each; also tool_calls, and role "tool". `tools`: JSON schemas of
+        functions.
         `values`: what else the template knows. Raises UsageError when the template refuses the messages.
         """
         chat.check(messages)
@@ -225,7 +229,7 @@ class Tokenizer:
         return self._encode(clean(text), True, guard)
 
     def turns(self) -> dict[str, str]:
-        """Return the strings that the chat template puts around texts (see turns.py); {} when they are not fixed."""
+        """Return the strings that the chat template puts around texts; {} if not fixed. See turns.py."""
         if self.vocabulary.chat_template is None:
             return {}
         return turns.derive(lambda messages, ask: self.render(messages, add_generation_prompt=ask))

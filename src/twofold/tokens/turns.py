@@ -5,14 +5,14 @@ conversations whose texts are easy to find again, and believe them only if a con
 together from them is what the template renders. The result goes into the model file:
 
     twofold.chat.start                  opens a conversation that has no system message (a BOS, often nothing)
-    twofold.chat.system.prefix/.suffix  around the system text; the prefix is all that precedes it (`start` is not
-                                        written then), after the suffix a user's turn follows
+    twofold.chat.system.prefix/.suffix  around the system text; the prefix is all that precedes it (`start`
+                                        is not written then), after the suffix a user's turn follows
     twofold.chat.user.prefix/.suffix, twofold.chat.assistant.prefix/.suffix
 
 The assistant's prefix is what asks for an answer, after the user's suffix. A conversation is thus
-`start | system`, then user, assistant, user, ... with no BOS added elsewhere. When a template does not fit, its
-keys are left out: all of them, or the two of the system's turn alone. Not covered: tools, thinking, dates (a
-template that writes today's date has the day of the conversion in its strings).
+`start | system`, then user, assistant, user, ... with no BOS added elsewhere. When a template does not fit,
+its keys are left out: all of them, or the two of the system's turn alone. Not covered: tools, thinking,
+dates (a template that writes today's date has the day of the conversion in its strings).
 """
 
 from collections.abc import Callable

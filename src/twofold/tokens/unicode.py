@@ -1,9 +1,10 @@
 """Which code points are letters, numbers and white space, exactly as the `tokenizers` package sees them.
 
-The patterns that cut text into words speak of \\p{L}, \\p{N} and \\s. Which characters these are depends on the
-version of Unicode that a regular expression engine was built with, so we ask the engine that trains and encodes,
-once per process, and write the answer into the model file as `twofold.unicode`. With it run.c, the readable
-reference and `tokenizers` agree on every code point. Not covered: other properties (case, marks, scripts).
+The patterns that cut text into words speak of \\p{L}, \\p{N} and \\s. Which characters these are depends on
+the version of Unicode that a regular expression engine was built with, so we ask the engine that trains and
+encodes, once per process, and write the answer into the model file as `twofold.unicode`. With it run.c, the
+readable reference and `tokenizers` agree on every code point. Not covered: other properties (case, marks,
+scripts).
 """
 
 import array

@@ -1,10 +1,10 @@
 """A vocabulary: everything there is to know about a tokenizer, as plain data.
 
-Two kinds are known. "bpe" is byte-level byte-pair encoding (GPT-2; Sennrich et al. 2016, arXiv 1508.07909): text
-is cut into words by a pattern named `pre`, each byte of a word is a token, and pairs of tokens are joined in the
-order of `merges`. "spm" is SentencePiece's BPE (Kudo and Richardson 2018, arXiv 1808.06226): no words, the pair
-whose union has the highest of the `scores` is joined first, and what is not in the vocabulary falls back to bytes.
-Not covered: WordPiece, Unigram, and `pre` patterns outside `PRE`.
+Two kinds are known. "bpe" is byte-level byte-pair encoding (GPT-2; Sennrich et al. 2016, arXiv 1508.07909):
+text is cut into words by a pattern named `pre`, each byte of a word is a token, and pairs of tokens are
+joined in the order of `merges`. "spm" is SentencePiece's BPE (Kudo and Richardson 2018, arXiv 1808.06226):
+no words, the pair whose union has the highest of the `scores` is joined first, and what is not in the
+vocabulary falls back to bytes. Not covered: WordPiece, Unigram, and `pre` patterns outside `PRE`.
 """
 
 import re
@@ -15,7 +15,8 @@ from twofold.base.errors import BadFileError
 # Token types, with GGUF's numbers (which are SentencePiece's).
 NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED, BYTE = 1, 2, 3, 4, 5, 6
 
-# How byte-level BPE may cut text into words; the names are GGUF's. "default" belongs to SentencePiece, which does not.
+# How byte-level BPE may cut text into words; the names are GGUF's. "default" belongs to SentencePiece,
+# which does not.
 PRE = ("qwen2", "llama-bpe", "gpt-2", "smollm", "starcoder")
 
 _BYTE_TOKEN = re.compile(r"<0x([0-9A-Fa-f]{2})>")
@@ -41,8 +42,9 @@ class Vocabulary:
     """A tokenizer's data; ids are indices into `tokens`. Lists are turned into tuples.
 
     `types`: one of the type numbers above for each token. `merges` (bpe): "left right", most urgent first.
-    `scores` (spm): one for each token. `add_bos`: a prompt begins with `bos_id`. `add_space_prefix` (spm): text
-    gets a space in front. `chat_template`: Jinja. Raises BadFileError when the parts do not fit each other.
+    `scores` (spm): one for each token. `add_bos`: a prompt begins with `bos_id`. `add_space_prefix` (spm):
+    text gets a space in front. `chat_template`: Jinja. Raises BadFileError when the parts do not fit each
+    other.
     """
 
     kind: str
