@@ -43,8 +43,8 @@ TREASURES = (
 ).split(";")
 
 # Each plot stands with its moral. {h} is the hero, {o} the helper, {H} and {O} the same at the head of a
-# sentence; {t} a treasure with its article, {T} the same with `the`; {he} {him} {his} {He} the hero's pronouns,
-# {he_o} {his_o} the helper's.
+# sentence; {t} a treasure with its article, {T} the same with `the`; {he} {him} {his} {He} are the hero's
+# pronouns, {he_o} {his_o} the helper's.
 PLOTS = (
     (
         "One day {h} lost {t}. {He} looked under the leaves and behind the stones, but it was gone. Then "

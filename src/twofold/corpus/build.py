@@ -56,8 +56,9 @@ def prepare(
     train_places, val_places = _part(places(paths), val_path)
     train_places = [_here(place, folder, max_bytes) for place in train_places]
     val_places = [_here(place, folder, None) for place in val_places]
+    size = tokenizer.vocab_size if tokenizer else vocab_size or DEFAULT_VOCAB_SIZE
     settings = {
-        "vocab_size": tokenizer.vocab_size if tokenizer else vocab_size or DEFAULT_VOCAB_SIZE,
+        "vocab_size": size,
         "tokenizer": fingerprint(tokenizer) if tokenizer else None,
         "val_fraction": val_fraction,
         "seed": seed,
@@ -70,7 +71,7 @@ def prepare(
         train_places, val_places, val_fraction, seed, max_bytes, progress or (lambda what, done: None)
     )
     if tokenizer is None:
-        tokenizer = Tokenizer.train(reader.sample(), settings["vocab_size"])
+        tokenizer = Tokenizer.train(reader.sample(), size)
     return reader.write(folder, tokenizer, inputs)
 
 

@@ -93,7 +93,7 @@ def encode(conversation: Conversation, tokenizer: Tokenizer) -> tuple[list[int],
     that asks for it is that message. Raises BadFileError when the chat template does not render a beginning
     of the conversation as a beginning of the text.
     """
-    messages = conversation.messages
+    messages, stops = conversation.messages, tokenizer.stop_ids
 
     def ids_of(count: int, ask: bool) -> list[int]:
         return tokenizer.chat(messages[:count], tools=conversation.tools, add_generation_prompt=ask)
@@ -103,10 +103,9 @@ def encode(conversation: Conversation, tokenizer: Tokenizer) -> tuple[list[int],
     for index, message in enumerate(messages):
         if message["role"] != "assistant":
             continue
-        before, after = ids_of(index, True), ids_of(index + 1, False)
-        end = max(
-            (at + 1 for at, token in enumerate(after) if token in tokenizer.stop_ids), default=len(after)
-        )
+        before = ids_of(index, True)
+        after = whole if index + 1 == len(messages) else ids_of(index + 1, False)
+        end = max((at + 1 for at, token in enumerate(after) if token in stops), default=len(after))
         if whole[: len(after)] != after or after[: len(before)] != before or end <= len(before):
             raise BadFileError(
                 f"{conversation.source}: the chat template rewrites earlier messages when later ones come "

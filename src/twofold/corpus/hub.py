@@ -36,7 +36,7 @@ def texts(name: str) -> Iterator[str]:
     rows have no field `text`.
     """
     try:
-        import datasets  # type: ignore[import-untyped]
+        import datasets
     except ImportError as error:
         raise MissingExtraError(f"Reading {name} from the hub", "train") from error
     print(
