@@ -86,7 +86,7 @@ def _bytes(value: Value) -> bytes:
 
 
 def _varint(data: bytes, at: int) -> tuple[int, int]:
-    """Return the number at `at` and where it ends: seven bits a byte, lowest first, the top bit for "more"."""
+    """Return the number at `at` and where it ends: seven bits a byte, lowest first, top bit for "more"."""
     value = shift = 0
     while True:
         byte = data[at]

@@ -20,6 +20,7 @@ No BOS is added here. Not covered: speed (it searches all pairs for every join).
 
 import re
 from itertools import pairwise
+from typing import NamedTuple
 
 from twofold.tokens.unicode import LETTER, NUMBER, OTHER, WHITESPACE, class_of
 from twofold.tokens.vocabulary import SPACE, STAND_INS, Vocabulary
@@ -45,7 +46,7 @@ def encode(vocabulary: Vocabulary, text: str | bytes, specials: bool = False) ->
     if vocabulary.kind == "spm":
         text = text.replace(SPACE, " ")
     ids: list[int] = []
-    for special, stretch in cut(text, vocabulary.specials(controls=specials)):
+    for special, stretch in cut(text, _tables(vocabulary).specials[specials]):
         if special is not None:
             ids.append(special)
         elif vocabulary.kind == "spm":
@@ -111,7 +112,7 @@ def _numbers_apart(text: str) -> list[str]:
 
 def _join_by_rank(vocabulary: Vocabulary, word: str) -> list[int]:
     """Return the ids of one word by byte-pair encoding."""
-    ids, ranks, _ = _tables(vocabulary)
+    _, ids, ranks, _, _ = _tables(vocabulary)
     parts = [STAND_INS[byte] for byte in word.encode()]
     if vocabulary.pre == "llama-bpe" and "".join(parts) in ids:
         return [ids["".join(parts)]]
@@ -124,7 +125,7 @@ def _join_by_rank(vocabulary: Vocabulary, word: str) -> list[int]:
 
 def _join_by_score(vocabulary: Vocabulary, text: str) -> list[int]:
     """Return the ids of a stretch of text by SentencePiece's BPE."""
-    ids, _, bytes_ = _tables(vocabulary)
+    _, ids, _, bytes_, _ = _tables(vocabulary)
     parts = list(text)
     while True:
         unions = ((ids.get(a + b), at) for at, (a, b) in enumerate(pairwise(parts)))
@@ -142,15 +143,23 @@ def _join_by_score(vocabulary: Vocabulary, text: str) -> list[int]:
     return found
 
 
-_Tables = tuple[dict[str, int], dict[tuple[str, str], int], dict[int, int]]
-_last: tuple[Vocabulary, _Tables] | None = None
+class _Tables(NamedTuple):
+    """What is looked up, made once for a vocabulary: in SentencePiece's texts spaces are spaces."""
+
+    vocabulary: Vocabulary
+    ids: dict[str, int]  # the normal tokens
+    ranks: dict[tuple[str, str], int]  # (left, right) -> place in the list of merges
+    bytes: dict[int, int]
+    specials: dict[bool, dict[str, int]]  # with control tokens, or without
+
+
+_last: _Tables | None = None
 
 
 def _tables(vocabulary: Vocabulary) -> _Tables:
-    """Return text -> id of the normal tokens, (left, right) -> rank of the merges among them, and byte -> id;
-    the last vocabulary's are kept."""
+    """Return the tables of a vocabulary; those of the last one are kept."""
     global _last
-    if _last is None or _last[0] is not vocabulary:
+    if _last is None or _last.vocabulary is not vocabulary:
         ids: dict[str, int] = {}
         for text, token in vocabulary.normal_ids().items():
             ids.setdefault(text.replace(SPACE, " ") if vocabulary.kind == "spm" else text, token)
@@ -159,5 +168,6 @@ def _tables(vocabulary: Vocabulary) -> _Tables:
             left, _, right = merge.partition(" ")
             if left in ids and right in ids and left + right in ids:
                 ranks.setdefault((left, right), rank)
-        _last = vocabulary, (ids, ranks, vocabulary.byte_ids())
-    return _last[1]
+        specials = {controls: vocabulary.specials(controls) for controls in (False, True)}
+        _last = _Tables(vocabulary, ids, ranks, vocabulary.byte_ids(), specials)
+    return _last
