@@ -10,8 +10,8 @@ from twofold.base.errors import BadFileError
 from twofold.parameters.config import ModelConfig, RopeScaling, shortest
 
 BASE = {
-    "architecture": "qwen3", "vocab_size": 64, "layers": 2, "width": 32, "heads": 4, "kv_heads": 2, "head_dim": 16,
-    "ffn": 48, "context": 128, "rope_theta": 1e6, "rms_eps": 1e-6,
+    "architecture": "qwen3", "vocab_size": 64, "layers": 2, "width": 32, "heads": 4, "kv_heads": 2,
+    "head_dim": 16, "ffn": 48, "context": 128, "rope_theta": 1e6, "rms_eps": 1e-6,
 }  # fmt: skip
 SHAPES = [
     BASE,

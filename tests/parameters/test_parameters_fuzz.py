@@ -52,7 +52,7 @@ def _little_memory(more: int) -> Iterator[None]:
 
 
 def _fuzz(raw: bytes, path: Path, head: int, use: Callable[[Path], None]) -> tuple[int, int]:
-    """Return how many damaged files opened and how many were refused; most are hurt in the first `head` bytes."""
+    """Return how many damaged files opened and how many did not; most are hurt in the first `head` bytes."""
     generator = np.random.default_rng(11)
     opened, messages = 0, []
     with _little_memory(256 << 20):

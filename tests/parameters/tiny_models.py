@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 
 from twofold.parameters import Model, ModelConfig
-from twofold.parameters.model import padded
 from twofold.tokens import Tokenizer, Vocabulary
 
 FAMILIES = ("qwen3", "qwen2", "llama", "mistral")
@@ -23,6 +22,9 @@ two crates of lemons to the quay. "Is there room for one more?" he asks. There i
 In winter the sea is grey and the timetable short: 7:00, 12:30, 18:45. In summer there are eleven crossings a
 day, and on 21 June even a twelfth, with music. Who pays 3.50 for the trip gets the view for nothing.
 L'été, les enfants comptent les bateaux; im Herbst zählen sie die Möwen. 船は七時に出ます。Паром в семь.
+On the other shore there is a market. The bread is better there, the cheese is older, the prices are higher,
+and the people who cross in the morning come back in the evening with baskets of thyme and oranges. When the
+fog comes in, the captain sounds the horn three times and waits; nobody complains, because nobody sees.
 def crossing(day):
     return [hour for hour in range(7, 19) if hour % 2 or day > 5]
 """
@@ -57,7 +59,7 @@ def random_model(family: str, *, seed: int = 0, **overrides: Any) -> Model:
     shape = {"layers": 2, "ffn": 128, "context": 128, "vocab_size": tokenizer.vocab_size, **_SHAPES[family]}
     architecture = "llama" if family == "mistral" else family
     config = ModelConfig(architecture=architecture, family=family, **{**shape, **overrides})
-    tokenizer = padded(tokenizer, config.vocab_size, "random_model")
+    tokenizer = tokenizer.padded(config.vocab_size)
     card = {"name": f"random {family}", "license": "CC0-1.0", "summary": "Random weights, for tests."}
     return Model(config, tokenizer, card, random_tensors(config, seed))
 

@@ -120,7 +120,7 @@ class ModelConfig:
             object.__setattr__(self, name, float(value))
         if self.heads % self.kv_heads or self.head_dim % 2:
             raise BadFileError(
-                f"The model's {self.heads} heads of {self.head_dim} do not divide evenly into pairs, or among "
+                f"The model's {self.heads} heads of {self.head_dim} do not divide evenly into pairs or among "
                 f"{self.kv_heads} key and value heads: its settings are damaged."
             )
 

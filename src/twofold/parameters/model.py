@@ -31,7 +31,6 @@ if TYPE_CHECKING:
 CARD = "card.json"
 _FACTORS = "rope_freqs.weight"
 _FILE_TYPES = {"F32": 0, "F16": 1, "Q4_0": 2, "Q8_0": 7, "BF16": 32}  # llama.cpp's numbers for whole files
-_UNUSED = 5  # token type
 
 
 @dataclass(frozen=True)
@@ -202,7 +201,7 @@ def _load_hf(folder: Path) -> Model:
     sources = _hf_sources(config, family, safetensors.read_folder(folder), str(folder))
     if config.rope_factors is not None:
         sources[_FACTORS] = Held(config.rope_factors)
-    tokenizer = padded(Tokenizer.from_hf(folder), config.vocab_size, str(folder))
+    tokenizer = _padded(Tokenizer.from_hf(folder), config.vocab_size, str(folder))
     return Model(config, tokenizer, _hf_card(folder), LazyTensors(sources))
 
 
@@ -236,28 +235,15 @@ def _hf_sources(
 _ORDERED = ("attn_q.weight", "attn_k.weight")
 
 
-def padded(tokenizer: "Tokenizer", rows: int, where: str) -> "Tokenizer":
-    """Return the tokenizer with unused tokens `[PAD123]` for the rows of the table that stand for no token.
+def _padded(tokenizer: "Tokenizer", rows: int, where: str) -> "Tokenizer":
+    """Return the tokenizer with unused tokens for the rows of the table that stand for no token.
 
     Raises BadFileError when there are more tokens than rows.
     """
-    from twofold.tokens import Tokenizer
-
-    vocabulary = tokenizer.vocabulary
-    known = len(vocabulary.tokens)
+    known = tokenizer.vocab_size
     if known > rows:
         raise BadFileError(f"{where}: the tokenizer has {known} tokens, the model's table only {rows} rows.")
-    if known == rows:
-        return tokenizer
-    more = rows - known
-    return Tokenizer(
-        replace(
-            vocabulary,
-            tokens=(*vocabulary.tokens, *(f"[PAD{number}]" for number in range(known, rows))),
-            types=(*vocabulary.types, *[_UNUSED] * more),
-            scores=(*vocabulary.scores, *[-1000.0] * more) if vocabulary.scores else (),
-        )
-    )
+    return tokenizer.padded(rows)
 
 
 def _hf_card(folder: Path) -> dict[str, Any]:
