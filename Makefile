@@ -57,8 +57,12 @@ lint-c:
 docs: $(ALL) ## write the parts of README.md and docs/ that are generated
 	@$(BIN)/python docs/generate.py
 
-bench: $(ALL) ## compare with rivals: every script in benchmarks/, in turn
-	@for script in benchmarks/[a-z]*.py; do echo "== $$script"; $(BIN)/python "$$script" || exit 1; done
+# A benchmark is a script of benchmarks/ that can be run; *_worker.py are the halves that it starts itself.
+bench: $(ALL) ## compare with rivals: every benchmark in benchmarks/, in turn (the first time builds llama.cpp)
+	@sh benchmarks/rivals.sh
+	@for script in $$(grep -l '^if __name__ == "__main__"' benchmarks/*.py | grep -v _worker); do \
+	    echo "== $$script"; $(BIN)/python "$$script" || exit 1; \
+	done
 
 soak: $(ALL) ## the long tests: fuzzing, kill -9, every script in tests/soak/, in turn
 	@for script in tests/soak/[a-z]*.py tests/soak/[a-z]*.sh; do \
@@ -84,10 +88,10 @@ $(BIN)/python:
 
 $(CORE): pyproject.toml | $(BIN)/python
 	@echo "Installing twofold and what talking to a model needs (no torch)."
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e .
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check -e .
 	@touch $@
 
 $(ALL): pyproject.toml | $(BIN)/python
 	@echo "Installing twofold with what training and checking need (torch is large: this can take minutes)."
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[train,dev]'
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check -e '.[train,dev]'
 	@touch $(CORE) $@

@@ -11,6 +11,7 @@ from rich.text import Text
 from twofold.base.errors import TwofoldError, UsageError
 from twofold.base.names import nearest
 from twofold.cli import models, streaming, terminal
+from twofold.tokens.specials import END_OF_TEXT
 
 if TYPE_CHECKING:
     from twofold.run import Engine
@@ -43,7 +44,7 @@ class Conversation:
     def is_base(self) -> bool:
         """Whether the model was only pretrained: its end token is the end of a document, not of a turn."""
         vocabulary = self.engine.tokenizer.vocabulary
-        return vocabulary.eos_id is not None and vocabulary.tokens[vocabulary.eos_id] == "<|endoftext|>"
+        return vocabulary.eos_id is not None and vocabulary.tokens[vocabulary.eos_id] == END_OF_TEXT
 
     def reset(self) -> None:
         """Forget everything but the system's instructions."""

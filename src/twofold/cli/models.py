@@ -132,16 +132,17 @@ def open_engine(model: str | None, chosen: Generation) -> "Engine":
 
 
 def prompt_ids(tokenizer: "Tokenizer", text: str) -> list[int]:
-    """Return the ids of a raw prompt, opened the way the model's training documents were.
+    """Return the ids of a raw prompt, as run.c makes them: the text, after BOS where the model wants one.
 
-    A model with a beginning-of-sequence token gets that one; one without (ours, Qwen) gets the document
-    separator, which is where a document starts.
+    The empty prompt is the start of a document. Raises UsageError when the model has no token for that.
     """
+    from twofold.tokens.specials import END_OF_TEXT
+
     vocabulary = tokenizer.vocabulary
-    if vocabulary.add_bos and vocabulary.bos_id is not None:
-        start = [vocabulary.bos_id]
-    elif "<|endoftext|>" in vocabulary.tokens:
-        start = [tokenizer.special_id("<|endoftext|>")]
-    else:
-        start = []
-    return start + tokenizer.encode(text)
+    start = [vocabulary.bos_id] if vocabulary.add_bos and vocabulary.bos_id is not None else []
+    ids = start + tokenizer.encode(text)
+    if ids:
+        return ids
+    if END_OF_TEXT in vocabulary.tokens:
+        return [tokenizer.special_id(END_OF_TEXT)]
+    raise UsageError("This model has no token that starts a document, so the text cannot be empty.")

@@ -11,13 +11,13 @@ from rich.table import Table
 from rich.text import Text
 
 from twofold.cli import terminal
+from twofold.tokens.vocabulary import CONTROL
 
 if TYPE_CHECKING:
     from twofold.run import Step
     from twofold.tokens import Tokenizer
 
 DIM, PLAIN = "\x1b[2m", "\x1b[0m"
-_CONTROL = 3  # GGUF's token type for specials, which are structure and not text
 
 
 class Printer:
@@ -64,7 +64,7 @@ class Printer:
         name = self._tokenizer.vocabulary.tokens[token]
         if colour and name in ("<think>", "</think>"):
             self._write(DIM if name == "<think>" else PLAIN)
-        if self._tokenizer.vocabulary.types[token] == _CONTROL:
+        if self._tokenizer.vocabulary.types[token] == CONTROL:  # structure, not text
             return
         piece = decoder.decode(self._tokenizer.token_bytes(token))
         self._say(piece.lstrip() if strip and not self.text else piece)

@@ -19,8 +19,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from twofold.base.errors import UsageError
+from twofold.tokens.specials import END_OF_TEXT
 
 if TYPE_CHECKING:
     from twofold.run import Engine
@@ -31,7 +33,7 @@ _BATCH = 128  # tokens that are handed to the engine at once: their logits are B
 
 @dataclass(frozen=True, kw_only=True)
 class Score:
-    """What was measured: `nats` is the sum of -ln p of the `tokens` predicted, `bytes` the size of the text."""
+    """What was measured. `nats`: the sum of -ln p of the `tokens` predicted; `bytes`: the text's size."""
 
     nats: float
     tokens: int
@@ -103,8 +105,8 @@ def _edges(tokenizer: "Tokenizer") -> tuple[list[int], list[int]]:
     vocabulary = tokenizer.vocabulary
     if vocabulary.add_bos and vocabulary.bos_id is not None:
         return [vocabulary.bos_id], [] if vocabulary.eos_id is None else [vocabulary.eos_id]
-    if "<|endoftext|>" in vocabulary.tokens:
-        separator = tokenizer.special_id("<|endoftext|>")
+    if END_OF_TEXT in vocabulary.tokens:
+        separator = tokenizer.special_id(END_OF_TEXT)
         return [separator], [separator]
     return [], []
 
@@ -122,24 +124,22 @@ def _windows(length: int, window: int, overlap: int) -> Iterator[tuple[int, int,
         first = last - max(1, overlap)
 
 
-def _nats(engine: "Engine", ids_T: np.ndarray, fresh: int) -> float:
+def _nats(engine: "Engine", ids_T: NDArray[np.int32], fresh: int) -> float:
     """Return the sum of -ln p of the tokens from `fresh` on, each given all before it in `ids_T`."""
     total = 0.0
     for at in range(0, len(ids_T) - 1, _BATCH):
         tokens_B = ids_T[at : min(at + _BATCH, len(ids_T) - 1)]
         positions_B = np.arange(at, at + len(tokens_B), dtype=np.int32)
         # The logits after position i predict token i + 1.
-        wanted = np.flatnonzero(positions_B + 1 >= fresh).astype(np.int32)
-        logits_NV = engine.forward(tokens_B, np.zeros_like(tokens_B), positions_B, wanted)
-        if len(wanted):
-            targets_N = ids_T[positions_B[wanted] + 1]
-            total -= float(_log_softmax_at(logits_NV, targets_N).sum())
+        wanted_B = positions_B + 1 >= fresh
+        logits_NV = engine.forward(tokens_B, np.zeros_like(tokens_B), positions_B, wanted_B)
+        total -= float(_log_softmax_at(logits_NV, ids_T[positions_B[wanted_B] + 1]).sum())
     return total
 
 
-def _log_softmax_at(logits_NV: np.ndarray, targets_N: np.ndarray) -> np.ndarray:
+def _log_softmax_at(logits_NV: NDArray[np.float32], targets_N: NDArray[np.int32]) -> NDArray[np.float64]:
     """Return ln p of each row's target, float64 [N]."""
-    top_N1 = logits_NV.max(axis=1, keepdims=True)
-    rest_N = np.exp(logits_NV - top_N1, dtype=np.float32).sum(axis=1, dtype=np.float64)
-    picked_N = np.take_along_axis(logits_NV, targets_N[:, None].astype(np.int64), axis=1)
-    return (picked_N - top_N1)[:, 0].astype(np.float64) - np.log(rest_N)
+    shifted_NV = logits_NV - logits_NV.max(axis=1, keepdims=True)
+    picked_N = shifted_NV[np.arange(len(targets_N)), targets_N].astype(np.float64)
+    ln_p_N: NDArray[np.float64] = picked_N - np.log(np.exp(shifted_NV).sum(axis=1, dtype=np.float64))
+    return ln_p_N

@@ -54,8 +54,6 @@ def command(
         text = sys.stdin.buffer.read().decode("utf-8", errors="replace")
     engine = models.open_engine(model, chosen)
     ids = models.prompt_ids(engine.tokenizer, text)
-    if not ids:
-        raise UsageError("This model has no token that starts a document, so the text cannot be empty.")
     room = engine.context - len(ids)
     if room < 1:
         raise UsageError(

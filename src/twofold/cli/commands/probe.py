@@ -38,14 +38,13 @@ def command(
 
     engine = models.open_engine(model, models.Generation(threads=threads))
     ids = models.prompt_ids(engine.tokenizer, text)
-    if not ids:
-        raise UsageError("This model has no token that starts a document, so the text cannot be empty.")
     if len(ids) > engine.context:
         raise UsageError(
             f"The text is {len(ids):,} tokens long and the model sees {engine.context:,} at most."
         )
     tokens = np.asarray(ids, np.int32)
-    logits_V = engine.forward(tokens, np.zeros_like(tokens), np.arange(len(ids), dtype=np.int32), None)[-1]
+    places = np.arange(len(ids), dtype=np.int32)
+    logits_V = engine.forward(tokens, np.zeros_like(tokens), places, places == len(ids) - 1)[0]
     scaled_V = logits_V.astype(np.float64) / temperature
     probability_V = np.exp(scaled_V - scaled_V.max())
     probability_V /= probability_V.sum()
