@@ -6,6 +6,7 @@ from pathlib import Path
 import gguf as rival
 import numpy as np
 import pytest
+import zstandard
 
 from twofold.base.errors import BadFileError, TwofoldError
 from twofold.parameters import gguf, quantise
@@ -198,6 +199,18 @@ def test_damage_is_named(tmp_path: Path, kind: str) -> None:
         gguf.read(path)
     assert str(path) in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("name", "tokens"), [("gpt-2", 50257), ("llama-spm", 32000), ("starcoder", 49152)])
+def test_files_of_llama_cpp_are_read(shared_data: Path, tmp_path: Path, name: str, tokens: int) -> None:
+    packed = (shared_data / f"tokenizer/ggml_vocab/ggml-vocab-{name}.gguf.zst").read_bytes()
+    path = tmp_path / "vocabulary.gguf"
+    path.write_bytes(zstandard.ZstdDecompressor().stream_reader(packed).read())
+    metadata = gguf.read(path).metadata
+    assert len(metadata["tokenizer.ggml.tokens"]) == tokens
+    assert len(metadata["tokenizer.ggml.token_type"]) == tokens
+    gguf.write(path, metadata, {})
+    assert gguf.read(path).metadata == metadata
 
 
 def test_a_missing_file_and_a_folder_are_named(tmp_path: Path) -> None:

@@ -2,7 +2,8 @@
 
 `random_model("llama", seed=1, layers=3)` is the same model each time. The weights are scaled so that logits
 are of order 1 to 5 and the blocks outweigh the embedding: greedy text wanders instead of repeating one token,
-even when one table reads and writes tokens.
+even when one table reads and writes tokens. They are not scaled more, since then small errors would grow: as
+it is, Q8_0 moves the logits by about 2.5 % of their size (root mean square), Q4_0 by about 30 %.
 """
 
 from collections import Counter
@@ -71,13 +72,13 @@ def random_tensors(config: ModelConfig, seed: int = 0) -> dict[str, np.ndarray]:
     for name, shape in config.shapes().items():
         noise = generator.standard_normal(shape)
         if name.endswith("norm.weight"):
-            noise = 1 + 0.2 * noise
+            noise = 1 + 0.1 * noise
         elif name.endswith("bias"):
-            noise = 0.5 * noise
+            noise = 0.3 * noise
         elif name in ("token_embd.weight", "output.weight"):
             noise = noise * 2.5 / np.sqrt(shape[1])  # a normalised vector gives logits of deviation 2.5
         else:
-            noise = noise * 2 / np.sqrt(shape[1])
+            noise = noise * (1.5 if ".ffn_" in name else 1.0) / np.sqrt(shape[1])
         tensors[name] = noise.astype(np.float32)
     if config.rope_factors is not None:
         tensors["rope_freqs.weight"] = config.rope_factors
