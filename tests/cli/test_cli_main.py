@@ -51,6 +51,12 @@ def test_a_folder_without_a_model_is_said(twofold, tmp_path) -> None:
     assert (result.code, "neither model.gguf nor" in result.said) == (2, True)
 
 
+def test_a_misspelt_run_is_guessed(twofold, tmp_path) -> None:
+    (tmp_path / "runs" / "tales").mkdir(parents=True)
+    (tmp_path / "runs" / "tales" / "model.gguf").write_bytes(b"GGUF")
+    assert "did you mean tales?" in twofold("inspect", "tails").said
+
+
 def test_a_bug_is_a_sentence_too(twofold, monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(*_: object) -> None:
         raise RuntimeError("\x1b[31mboo")

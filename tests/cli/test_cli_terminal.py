@@ -34,7 +34,9 @@ def test_clean(text: str, shown: str) -> None:
 
 
 def test_visible() -> None:
-    assert terminal.visible(' a\n\t"\\') == '" a\\n\\t"\\\\"'
+    assert terminal.visible(b' a\n\t"\\') == '" a\\n\\t"\\\\"'
+    assert terminal.visible("é".encode() + b"\xe8\x88") == '"é\\xe8\\x88"'
+    assert terminal.visible(b"\x1b[2J") == '"␛[2J"'
 
 
 @pytest.mark.parametrize(

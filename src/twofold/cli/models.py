@@ -10,6 +10,7 @@ import typer
 
 from twofold.base import config
 from twofold.base.errors import UsageError
+from twofold.base.names import nearest
 
 if TYPE_CHECKING:
     from twofold.run import Engine, Sampler
@@ -119,9 +120,9 @@ def find(model: str | None) -> Path:
             return path
     if Path(model).is_dir():
         raise UsageError(f"The folder {model} holds neither model.gguf nor a Hugging Face config.json.")
-    raise UsageError(
-        f"There is no model {model!r}: give a .gguf file, a Hugging Face folder or a run folder."
-    )
+    guess = nearest(model, (path.parent.name for path in Path("runs").glob("*/model.gguf")))
+    hint = f"did you mean {guess}?" if guess else "give a .gguf file, a Hugging Face folder or a run folder."
+    raise UsageError(f"There is no model {model!r}: {hint}")
 
 
 def open_engine(model: str | None, chosen: Generation) -> "Engine":

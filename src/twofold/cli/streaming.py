@@ -89,7 +89,7 @@ def print_probabilities(console: Console, tokenizer: "Tokenizer", steps: Iterabl
     """Print one row per step: the token, how likely it was, and what else could have come."""
 
     def name(token: int) -> str:
-        return terminal.visible(tokenizer.token_bytes(token).decode("utf-8", errors="replace"))
+        return terminal.visible(tokenizer.token_bytes(token))
 
     table = Table(box=None, pad_edge=False, header_style="dim")
     table.add_column("token", no_wrap=True, max_width=24)

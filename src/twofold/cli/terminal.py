@@ -38,9 +38,10 @@ def _clean_character(character: str) -> str:
     return chr(0x2400 + code) if code < 32 else "\u2421" if code == 127 else "\ufffd"
 
 
-def visible(text: str) -> str:
-    """Return a token's text on one line in quotes, so that spaces and newlines can be seen."""
-    escaped = text.replace("\\", "\\\\").replace("\n", "\\n").replace("\t", "\\t").replace("\r", "\\r")
+def visible(piece: bytes) -> str:
+    """Return a token's bytes on one line in quotes, so that spaces, newlines and parts of characters show."""
+    text = piece.replace(b"\\", b"\\\\").decode("utf-8", errors="backslashreplace")
+    escaped = text.replace("\n", "\\n").replace("\t", "\\t").replace("\r", "\\r")
     return f'"{clean(escaped)}"'
 
 

@@ -50,8 +50,10 @@ def command(
         file.write((resources.files("twofold.run") / "run.c").read_bytes())
 
     console = terminal.console()
-    for path in targets.values():
-        console.print(Text(terminal.clean(f"{path}  {terminal.size(path.stat().st_size)}")), soft_wrap=True)
+    meanings = {"model.gguf": "everything about the model", "run.c": "everything needed to run it"}
+    for name, path in targets.items():
+        size = terminal.size(path.stat().st_size)
+        console.print(Text(terminal.clean(f"{out}/{name:<10}  {size:>9}  {meanings[name]}")), soft_wrap=True)
     console.print("\nThey need a C compiler once, and nothing else ever. To compile, then talk:")
     lines = (
         f"cd {shlex.quote(str(out))}",

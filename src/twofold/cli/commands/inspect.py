@@ -138,8 +138,11 @@ def _brief(value: Any) -> str:
 def _short(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:.4g}"
-    text = f"{value:,}" if type(value) is int else str(value)
-    return text if len(text) <= 60 else text[:57] + "…"
+    if isinstance(value, list):
+        return "[" + ", ".join(map(_short, value)) + "]"
+    if isinstance(value, dict):
+        return f"({_brief(value)})"
+    return f"{value:,}" if type(value) is int else str(value)
 
 
 def _tensor_table(stored: dict[str, Stored], *, each: bool) -> "Table":

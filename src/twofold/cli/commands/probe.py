@@ -59,11 +59,9 @@ def command(
     table.add_column("", no_wrap=True)
     for rank, token in enumerate(best.tolist(), 1):
         share = float(probability_V[token])
-        name = engine.tokenizer.token_bytes(token).decode("utf-8", errors="replace")
+        name = terminal.visible(engine.tokenizer.token_bytes(token))
         bar = _bar(share / float(probability_V[best[0]]), room)
-        table.add_row(
-            str(rank), Text(terminal.visible(name), "bold"), terminal.percent(share), Text(bar, "cyan")
-        )
+        table.add_row(str(rank), Text(name, "bold"), terminal.percent(share), Text(bar, "cyan"))
     console.print(Text(terminal.clean(text) or "(start of a document)").append(" …", style="cyan"))
     console.print(table)
     rest = max(0.0, 1.0 - float(probability_V[best].sum()))
