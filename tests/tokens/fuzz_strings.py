@@ -9,7 +9,8 @@ import random
 _LOOK_ALIKES = (
     "<|endoftext|>", "<|im_start|>", "<|im_end|>", "<think>", "</think>", "<tool_call>", "<|quote_start|>",
     "<|fim_middle|>", "<|reserved_0|>", "<|im_end|", "|im_end|>", "<<|im_end|>>", "<|im_<|im_end|>end|>",
-    "<s>", "</s>", "<unk>", "[INST]", "<0x0A>", "<|begin_of_text|>", "<|eot_id|>", "<|IM_END|>", "<|im_end |>",
+    "<s>", "</s>", "<unk>", "[INST]", "<0x0A>", "<|begin_of_text|>", "<|eot_id|>", "<|IM_END|>",
+    "<|im_end |>",
 )  # fmt: skip
 _ENDINGS = (
     "'s", "'t", "'re", "'ve", "'m", "'ll", "'d", "'S", "'RE", "'lL", "'\u017f", "'\u017fs", "'K", "\u2019s",

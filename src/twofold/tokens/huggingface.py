@@ -98,9 +98,8 @@ def _from_own(data: Mapping[str, Any], own: Mapping[str, Any]) -> Vocabulary:
         types[token] = type_
     for token, text in own.get("tokens", []):  # those that the package cannot hold twice
         tokens[token] = text
-    return Vocabulary(
-        tokens=tuple(tokens), types=tuple(types), merges=tuple(_merges(data["model"])), **fields
-    )
+    merges = _merges(data["model"]) if own["kind"] == "bpe" else []  # those of spm follow from the scores
+    return Vocabulary(tokens=tuple(tokens), types=tuple(types), merges=tuple(merges), **fields)
 
 
 def _by_id(ids: Mapping[str, int]) -> list[str]:
