@@ -58,7 +58,7 @@ def _fuzz(raw: bytes, path: Path, head: int, use: Callable[[Path], None]) -> tup
     with _little_memory(256 << 20):
         for round_ in range(ROUNDS):
             injured = _mutate(raw[:head], generator) + raw[head:] if round_ % 4 else _mutate(raw, generator)
-            path.unlink()  # some file systems wait for the disk when a file is written over, not when it is new
+            path.unlink()  # writing over a file can wait for the disk, a new file does not
             path.write_bytes(injured)
             try:
                 use(path)
