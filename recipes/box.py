@@ -2,10 +2,11 @@
 
     python recipes/box.py --data ../shared/data --time 60m --out src/twofold/box
 
-prepares the data (box_data.py), trains a tokenizer, pretrains within the time, tunes the model to take turns,
-measures it, lets it speak, and writes `model.gguf` (Q8_0) and `card.md`. All that comes before lies in --work
-(`data/`, `corpus/`, `base/`, `tuned/`): what is finished there is used again and what was interrupted goes on.
-So the same command after a crash or Ctrl-C carries on. To begin anew, remove the folder.
+prepares the data (box_data.py), trains a tokenizer, pretrains within the time, tunes the model to take
+turns, measures it, lets it speak, and writes `model.gguf` (Q8_0) and `card.md`. All that comes before lies
+in --work (`data/`, `corpus/`, `talk/`, `base/`, `tuned/`): what is finished there is used again and what
+was interrupted goes on. So the same command after a crash or Ctrl-C carries on. To begin anew, remove the
+folder.
 
 The result is very small and makes things up. It is there so that the first command after installing is a
 conversation, offline, with a model whose whole making can be read and repeated.
@@ -73,27 +74,35 @@ class Life:
     talks: int
     epochs: float
     device: Any
+    prepare: bool
     shape: ShapeConfig
 
 
-def live(life: Life, console: Console) -> Path:
-    """Return the finished model file. Raises TwofoldError, among them UsageError when it became too large."""
+def get_ready(life: Life, console: Console) -> tuple[box_data.BoxData, Corpus, Corpus]:
+    """Return the data, the tokenised prose and the tokenised conversations, made now or found."""
     began = time.monotonic()
     made = box_data.build(
         life.data, life.work / "data", tiers=life.tiers, shards=life.shards, talks=life.talks
     )
     say(console, f"Data ready after {time.monotonic() - began:.0f} s. Preparing the corpus …")
-    corpus = prepare(made.text, life.work / "corpus", vocab_size=life.vocab)
-    talk = prepare_conversations(
-        made.talk, life.work / "talk", tokenizer=corpus.tokenizer, max_tokens=life.shape.context
-    )
+    prose = prepare(made.text, life.work / "corpus", vocab_size=life.vocab)
+    longest = life.shape.context
+    talk = prepare_conversations(made.talk, life.work / "talk", tokenizer=prose.tokenizer, max_tokens=longest)
     spent = time.monotonic() - began
     say(
         console,
-        f"{len(corpus.train):,} tokens of prose, {talk.documents:,} conversations, after {spent:.0f} s.",
+        f"{len(prose.train):,} tokens of prose, {talk.documents:,} conversations, after {spent:.0f} s.",
     )
+    return made, prose, talk
+
+
+def live(life: Life, console: Console) -> Path:
+    """Return the finished model file. Raises TwofoldError, among them UsageError when it became too large."""
+    began = time.monotonic()
+    made, prose, talk = get_ready(life, console)
     tune_s = TUNING_SHARE * life.time_s
-    base = read_books(life, corpus, life.time_s - tune_s - MEASURING_S - spent, console)
+    spent = time.monotonic() - began
+    base = read_books(life, prose, life.time_s - tune_s - MEASURING_S - spent, console)
     tuned = take_turns(life, base, talk, tune_s, console)
     measured = scores(base, life.work / "data/text/val.jsonl.zst")
     say(console, f"Bits per byte on held-out prose: {json.dumps(measured)}")
@@ -105,9 +114,8 @@ def live(life: Life, console: Console) -> Path:
     size = path.stat().st_size
     say(console, f"{path}: {size / 1e6:.2f} MB, after {(time.monotonic() - began) / 60:.1f} minutes.")
     if size > MOST_BYTES:
-        raise UsageError(
-            f"{path} is larger than {MOST_BYTES / 1e6:.0f} MB, which the package allows; train a smaller one."
-        )
+        most = f"{MOST_BYTES / 1e6:.0f} MB"
+        raise UsageError(f"{path} is larger than the {most} the package allows; train a smaller one.")
     return path
 
 
@@ -151,7 +159,7 @@ def take_turns(life: Life, base: Path, talk: Corpus, seconds_: float, console: C
 
 
 def scores(base: Path, val: Path, limit_bytes: int = 60_000) -> dict[str, float]:
-    """Return the base model's bits per byte on whole titles it never read: of each source, and `all` together.
+    """Return the base model's bits per byte on whole titles it never read: by source, and `all` together.
 
     `all` weighs each source by its share of the held-out text.
     """
@@ -226,7 +234,7 @@ def how_to_repeat(life: Life) -> dict[str, Any]:
     settings = {
         field.name: getattr(life, field.name)
         for field in dataclasses.fields(life)
-        if field.name not in ("data", "out", "work", "shape")
+        if field.name not in ("data", "out", "work", "prepare", "shape")
     }
     return {
         "script": "recipes/box.py",
@@ -271,6 +279,7 @@ def options() -> Life:
     parser.add_argument("--width", type=int, help="width (default: follows from depth)")
     parser.add_argument("--tied", action="store_true", help="one table for tokens in and out")
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    parser.add_argument("--prepare", action="store_true", help="only prepare the data, and stop")
     said = parser.parse_args()
     shape = ShapeConfig(
         depth=said.depth, width=said.width, vocab=said.vocab, context=said.context, tied=said.tied
@@ -286,6 +295,7 @@ def options() -> Life:
         talks=said.talks,
         epochs=said.epochs,
         device=said.device,
+        prepare=said.prepare,
         shape=shape,
     )
 
@@ -293,7 +303,8 @@ def options() -> Life:
 def main() -> int:
     """Live one life; exit code 0, 130 when stopped (the same command goes on), or that of the error."""
     try:
-        live(options(), Console())
+        life, console = options(), Console()
+        get_ready(life, console) if life.prepare else live(life, console)
     except TwofoldError as error:
         print(f"Error: {error}", file=sys.stderr)
         return error.exit_code
