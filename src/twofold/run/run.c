@@ -2,13 +2,11 @@
  *
  *     cc -O3 -march=native run.c -o run -lm -lpthread && ./run model.gguf
  *
- * Read it from the top: (1) the model file, (2) numbers and products, (3) the transformer, (4) text to tokens
- * and back, (5) choosing the next token, (6) the program. Compiled with -shared -fPIC -DTF_LIBRARY the same file
- * is the engine under Python; the functions named tf_ are its face.
- *
- * Letters for shapes: B tokens in a batch, C width, H heads, K key/value heads, D head size, F feed-forward
- * width, V vocabulary, L layers, S sequences, T context. The machine is little-endian with 64 bits.
- * Architectures: Qwen3, Qwen2, Llama and Mistral, dense. Weights: F32, F16, BF16, Q8_0, Q4_0. */
+ * Read it from the top: (1) the model file, (2) numbers and products, (3) the transformer, (4) text to tokens and back,
+ * (5) choosing the next token, (6) the program. Compiled with -shared -fPIC -DTF_LIBRARY it is the engine under Python;
+ * the functions named tf_ are its face. Architectures: Qwen3, Qwen2, Llama, Mistral. Weights: F32, F16, BF16, Q8_0, Q4_0.
+ * Letters for shapes: B tokens in a batch, C width, H heads, K key/value heads, D head size, F feed-forward width,
+ * V vocabulary, L layers, S sequences, T context. The machine is little-endian with 64 bits. */
 #define _DEFAULT_SOURCE
 #include <fcntl.h>
 #include <math.h>
@@ -25,33 +23,29 @@
 #include <time.h>
 #include <unistd.h>
 
-/* ---- (1) The model file. GGUF: a header, named values, named tensors, then the bytes of the tensors. -------- */
+/* ---- (1) The model file. GGUF: a header, named values, named tensors, then the bytes of the tensors. -------------- */
 
 typedef struct { const char *at; long n; } Str;
 typedef struct { Str key; int type, item; long count, at; } Value; /* item: the type inside an array */
 typedef struct { Str name; int type; long columns, rows, more, offset; const uint8_t *data; } Tensor;
+typedef struct { Str *keys; int32_t *slots; long mask; } Table; /* a hash table from a string to its number */
 typedef struct {
     Tensor *attn_norm, *q, *k, *v, *q_bias, *k_bias, *v_bias, *q_norm, *k_norm, *o, *ffn_norm, *gate, *up, *down;
 } Layer;
-typedef struct { int left, right, rank, id; } Merge; /* these two ids join into a third; the lowest rank goes first */
 typedef struct Model {
     const uint8_t *file;
-    long size, at, n_values, n_tensors; /* at: how far the file has been read */
+    long size, at, n_values, n_tensors, n_classes, C, H, K, D, F, V, L, T; /* at: how far the file has been read */
+    double eps, theta, rope_scale;
+    int rope_pairs; /* Llama turns neighbours, Qwen turns element i with element i + D / 2 */
+    Str arch;
     Value *values;
     Tensor *tensors, *embedding, *output_norm, *output, *rope_factors;
     Layer *layers;
-    long C, H, K, D, F, V, L, T;
-    double eps, theta, rope_scale;
-    int rope_pairs; /* Llama turns neighbours, Qwen turns element i with element i + D / 2 */
-    Str arch, *tokens; /* tokens [V]: the bytes that each id stands for */
-    int32_t *types, *ids, *specials; /* ids: hash table from bytes to an id */
+    Table tokens, merges;
     float *scores;
-    char *bytes;
-    Merge *merges; /* hash table from two ids to what becomes of them */
-    long id_mask, merge_mask, n_classes, n_specials;
-    uint32_t *classes; /* runs of code points of one class, sorted: first * 4 + class */
-    int spm, modern, digits, whole_words; /* SentencePiece or byte-level; how text is cut into words, see word_end */
-    int byte_id[256], byte_of[324], bos, eos, turn_end, add_bos, space_prefix;
+    int32_t *types, *specials; /* types [V]: 1 normal, 2 unknown, 3 control, 4 user-defined, 5 unused, 6 byte */
+    uint32_t *classes;         /* runs of code points of one class, sorted: first * 4 + class */
+    int spm, modern, digits, whole_words, n_specials, bos, eos, unknown, turn_end, add_bos, space_prefix;
     char *error;
     size_t error_size;
     jmp_buf trap;
@@ -59,9 +53,7 @@ typedef struct Model {
 
 _Noreturn static void fail(Model *m, const char *format, ...) { /* leaves one sentence and returns to the trap */
     va_list args;
-    va_start(args, format);
-    vsnprintf(m->error, m->error_size, format, args);
-    va_end(args);
+    va_start(args, format), vsnprintf(m->error, m->error_size, format, args), va_end(args);
     longjmp(m->trap, 1);
 }
 static void *make(Model *m, double n, size_t size) {
@@ -71,178 +63,152 @@ static void *make(Model *m, double n, size_t size) {
 }
 static const uint8_t *take(Model *m, long n) {
     if (n < 0 || n > m->size - m->at) fail(m, "the file ends too early: it was cut short or damaged, fetch it again");
-    m->at += n;
-    return m->file + m->at - n;
+    return m->at += n, m->file + m->at - n;
 }
 static long number(Model *m, int bytes) {
     long v = 0;
-    memcpy(&v, take(m, bytes), (size_t)bytes);
-    return v;
+    return memcpy(&v, take(m, bytes), bytes), v;
 }
 static Str string(Model *m) {
     long n = number(m, 8);
     return (Str){(const char *)take(m, n), n};
 }
-static int same(Str a, const char *b) { return a.n == (long)strlen(b) && !memcmp(a.at, b, strlen(b)); }
+static int same(Str a, const char *b) { return a.n == (long)strlen(b) && !memcmp(a.at, b, a.n); }
 
-enum { FLOAT = 6, STRING = 8, ARRAY = 9 };
+enum { UINT = 4, INT = 5, FLOAT = 6, STRING = 8, ARRAY = 9, DOUBLE = 12 };
 static const int value_bytes[] = {1, 1, 2, 2, 4, 4, 4, 1, 0, 0, 8, 8, 8};
-
 static Value value(Model *m) {
-    Value v = {.key = string(m), .type = (int)number(m, 4), .count = 1};
+    Value v = {.key = string(m), .type = number(m, 4), .count = 1};
     v.item = v.type;
-    if (v.type == ARRAY) v.item = (int)number(m, 4), v.count = number(m, 8);
+    if (v.type == ARRAY) v.item = number(m, 4), v.count = number(m, 8);
+    if (v.item < 0 || v.item > DOUBLE || v.item == ARRAY) fail(m, "the header has a value of an unknown type");
     v.at = m->at;
-    if (v.item < 0 || v.item > 12 || v.item == ARRAY) fail(m, "the header has a value of an unknown type");
     if (v.count < 0 || v.count > m->size) take(m, -1);
     if (v.item != STRING) take(m, v.count * value_bytes[v.item]);
-    else for (long i = 0; i < v.count; i++) string(m);
+    for (long i = 0; v.item == STRING && i < v.count; i++) string(m);
     return v;
 }
-static Value *find(Model *m, const char *key, int type, int item) { /* ".key" is short for "architecture.key" */
+static Value *find(Model *m, const char *key, int type, int item) { /* and read on there; ".x" is "architecture.x" */
     for (Value *v = m->values; v < m->values + m->n_values; v++) {
-        long skip = *key == '.' && v->key.n > m->arch.n && !memcmp(v->key.at, m->arch.at, (size_t)m->arch.n) ? m->arch.n : 0;
-        if (same((Str){v->key.at + skip, v->key.n - skip}, key) && (type < 0 || (v->type == type && v->item == item))) {
-            m->at = v->at;
-            return v;
-        }
+        long skip = *key == '.' && v->key.n > m->arch.n && !memcmp(v->key.at, m->arch.at, m->arch.n) ? m->arch.n : 0;
+        int fits = type < 0 || (v->type == type && v->item == item);
+        if (fits && same((Str){v->key.at + skip, v->key.n - skip}, key)) return m->at = v->at, v;
     }
     return NULL;
 }
 static Str get_string(Model *m, const char *key) { return find(m, key, STRING, STRING) ? string(m) : (Str){"", 0}; }
 static double get_number(Model *m, const char *key, double otherwise, double least, double most) {
     Value *v = find(m, key, -1, 0);
+    long whole = v ? number(m, value_bytes[v->type]) : 0;
     float f;
-    if (v && v->type != STRING && v->type != ARRAY) {
-        long whole = number(m, value_bytes[v->type]);
-        memcpy(&f, &whole, 4);
-        otherwise = v->type == FLOAT ? (double)f : (double)whole;
-    }
-    if (!(otherwise >= least && otherwise <= most)) fail(m, "the setting %s is missing or absurd: the file is damaged", key);
-    return otherwise;
+    memcpy(&f, &whole, 4);
+    double got = !v || !value_bytes[v->type] ? otherwise : v->type == FLOAT ? f : whole;
+    if (!(got >= least && got <= most)) fail(m, "the setting %s is missing or absurd: the file is damaged", key);
+    return got;
 }
-static long get_count(Model *m, const char *key, long otherwise, long most) {
-    return (long)get_number(m, key, (double)otherwise, 1, (double)most);
-}
-static void *get_array(Model *m, const char *key, int item, long count) { /* a copy of `count` 32-bit values, or NULL */
+static void *get_array(Model *m, const char *key, int item, long *count) { /* a copy of 32-bit values; *count 0: any */
     Value *v = find(m, key, ARRAY, item);
-    return v && v->count == count ? memcpy(make(m, (double)count, 4), m->file + v->at, (size_t)count * 4) : NULL;
+    if (!v || (*count && v->count != *count)) return NULL;
+    return memcpy(make(m, v->count, 4), m->file + v->at, 4 * (*count = v->count));
 }
 
 enum { F32 = 0, F16 = 1, Q4_0 = 2, Q8_0 = 8, BF16 = 30 };
 static long row_bytes(int type, long columns) { /* 0: this program does not know the type */
-    if (type == F32) return columns * 4;
-    if (type == F16 || type == BF16) return columns * 2;
-    return columns % 32 ? 0 : type == Q8_0 ? columns / 32 * 34 : type == Q4_0 ? columns / 32 * 18 : 0;
+    if (type == Q8_0 || type == Q4_0) return columns % 32 ? 0 : columns / 32 * (type == Q8_0 ? 34 : 18);
+    return type == F32 ? columns * 4 : type == F16 || type == BF16 ? columns * 2 : 0;
 }
-enum { OPTIONAL, REQUIRED };
-static Tensor *tensor(Model *m, int required, long rows, long columns, const char *format, long layer) {
-    char name[64];
-    snprintf(name, sizeof name, format, layer);
+static Tensor *tensor(Model *m, long layer, const char *name, long rows, long columns, int required) {
+    char full[64];
+    snprintf(full, sizeof full, "blk.%ld.%s", layer, name);
+    if (layer >= 0) name = full;
     for (Tensor *t = m->tensors; t < m->tensors + m->n_tensors; t++) {
-        if (!same(t->name, name)) continue;
         long bytes = row_bytes(t->type, columns);
-        if (t->columns != columns || t->rows != rows || t->more != 1)
-            fail(m, "the tensor %s has another shape than the settings say: the file is damaged", name);
-        if (!bytes || (rows == 1 && t->type != F32))
-            fail(m, "the tensor %s has type %d, which cannot be run here: convert the model to Q8_0", name, t->type);
+        if (!same(t->name, name)) continue;
+        if (t->columns != columns || t->rows != rows || t->more != 1) fail(m, "the tensor %s has the wrong shape", name);
+        if (!bytes || (rows == 1 && t->type != F32)) fail(m, "the tensor %s has type %d: convert it to Q8_0", name, t->type);
         if (t->offset < 0 || t->offset % 4 || t->offset > m->size || rows > (m->size - t->offset) / bytes)
             fail(m, "the tensor %s lies outside the file: it was cut short, fetch it again", name);
-        t->data = m->file + t->offset;
-        return t;
+        return t->data = m->file + t->offset, t;
     }
     if (required) fail(m, "the tensor %s is missing: the file is damaged or of an unknown family", name);
     return NULL;
 }
-
 static void read_header(Model *m) {
     if (m->size < 24 || memcmp(take(m, 4), "GGUF", 4)) fail(m, "this is not a GGUF model file");
     long version = number(m, 4), n_tensors = number(m, 8), n_values = number(m, 8);
     if (version < 2 || version > 3) fail(m, "this is GGUF version %ld, and only 2 and 3 can be read", version);
     if (n_tensors < 0 || n_values < 0 || n_tensors > m->size / 24 || n_values > m->size / 12) take(m, -1);
-    m->values = make(m, (double)n_values, sizeof *m->values);
-    m->tensors = make(m, (double)n_tensors, sizeof *m->tensors);
+    m->values = make(m, n_values, sizeof(Value)), m->tensors = make(m, n_tensors, sizeof(Tensor));
     for (; m->n_values < n_values; m->n_values++) m->values[m->n_values] = value(m);
-    for (long i = 0; i < n_tensors; i++) {
-        Tensor *t = &m->tensors[i];
+    for (; m->n_tensors < n_tensors; m->n_tensors++) {
+        Tensor *t = &m->tensors[m->n_tensors];
         *t = (Tensor){.name = string(m), .columns = 1, .rows = 1, .more = 1};
-        long *sizes[] = {&t->columns, &t->rows, &t->more, &t->more};
-        for (long d = 0, dims = number(m, 4); d < dims; d++) *sizes[d < 3 ? d : 3] = number(m, 8);
-        t->type = (int)number(m, 4), t->offset = number(m, 8);
+        long dims = number(m, 4), *sizes[] = {&t->columns, &t->rows, &t->more, &t->more};
+        if (dims > 4) fail(m, "a tensor has more than four dimensions: the file is damaged");
+        for (long d = 0; d < dims; d++) *sizes[d] = number(m, 8);
+        t->type = number(m, 4), t->offset = number(m, 8);
     }
-    long end = m->at, alignment = get_count(m, "general.alignment", 32, 1 << 16);
-    for (long i = 0; i < n_tensors; i++) {
-        Tensor *t = &m->tensors[i];
-        t->offset = t->offset > m->size ? -1 : t->offset + (end + alignment - 1) / alignment * alignment;
-    }
-    m->n_tensors = n_tensors;
+    long end = m->at, alignment = get_number(m, "general.alignment", 32, 1, 1 << 16), rest = end % alignment;
+    for (Tensor *t = m->tensors; t < m->tensors + n_tensors; t++)
+        t->offset = t->offset > m->size ? -1 : t->offset + end + (rest ? alignment - rest : 0);
 }
 static void load_weights(Model *m) {
     m->arch = get_string(m, "general.architecture");
-    int qwen3 = same(m->arch, "qwen3"), qwen2 = same(m->arch, "qwen2"), llama = same(m->arch, "llama");
+    int qwen3 = same(m->arch, "qwen3"), qwen2 = same(m->arch, "qwen2"), llama = m->rope_pairs = same(m->arch, "llama");
     if (!qwen3 && !qwen2 && !llama) fail(m, "the model is of an architecture other than qwen3, qwen2 and llama");
-    long C = m->C = get_count(m, ".embedding_length", 0, 1 << 16), F = m->F = get_count(m, ".feed_forward_length", 0, 1 << 20);
-    long H = m->H = get_count(m, ".attention.head_count", 0, 1024), K = m->K = get_count(m, ".attention.head_count_kv", H, 1024);
-    long D = m->D = get_count(m, ".attention.key_length", C / H, 4096), V = m->V;
-    long window = (long)get_number(m, ".attention.sliding_window", 0, 0, 1e12);
-    m->L = get_count(m, ".block_count", 0, 4096), m->T = get_count(m, ".context_length", 2048, 1 << 24);
+    long C = m->C = get_number(m, ".embedding_length", 0, 1, 1 << 16), V = m->V;
+    long F = m->F = get_number(m, ".feed_forward_length", 0, 1, 1 << 20);
+    long H = m->H = get_number(m, ".attention.head_count", 0, 1, 1024);
+    long K = m->K = get_number(m, ".attention.head_count_kv", H, 1, 1024);
+    long D = m->D = get_number(m, ".attention.key_length", C / H, 1, 4096), Q = H * D, KV = K * D;
+    long window = get_number(m, ".attention.sliding_window", 0, 0, 1e12);
+    m->L = get_number(m, ".block_count", 0, 1, 4096), m->T = get_number(m, ".context_length", 2048, 1, 1 << 24);
     if (window && m->T > window) m->T = window; /* inside one window, sliding attention is full attention */
     if (H % K || D % 2) fail(m, "the heads do not divide evenly (%ld, %ld, %ld): the file is damaged", H, K, D);
     Str scaling = get_string(m, ".rope.scaling.type");
     if (scaling.n && !same(scaling, "linear") && !same(scaling, "none")) fail(m, "its rope scaling is not supported");
     m->rope_scale = same(scaling, "linear") ? get_number(m, ".rope.scaling.factor", 1, 1e-3, 1e6) : 1;
-    m->theta = get_number(m, ".rope.freq_base", 10000, 1, 1e12), m->rope_pairs = llama;
+    m->theta = get_number(m, ".rope.freq_base", 10000, 1, 1e12);
     m->eps = get_number(m, ".attention.layer_norm_rms_epsilon", 1e-6, 0, 1);
-    m->embedding = tensor(m, REQUIRED, V, C, "token_embd.weight", 0);
-    m->output = tensor(m, OPTIONAL, V, C, "output.weight", 0);
+    m->embedding = tensor(m, -1, "token_embd.weight", V, C, 1), m->output = tensor(m, -1, "output.weight", V, C, 0);
+    m->output_norm = tensor(m, -1, "output_norm.weight", 1, C, 1);
+    m->rope_factors = tensor(m, -1, "rope_freqs.weight", 1, D / 2, 0), m->layers = make(m, m->L, sizeof(Layer));
     if (!m->output) m->output = m->embedding; /* tied: one table reads and writes tokens */
-    m->output_norm = tensor(m, REQUIRED, 1, C, "output_norm.weight", 0);
-    m->rope_factors = tensor(m, OPTIONAL, 1, D / 2, "rope_freqs.weight", 0);
-    m->layers = make(m, (double)m->L, sizeof(Layer));
     for (long i = 0; i < m->L; i++) {
         Layer *l = &m->layers[i];
-        l->attn_norm = tensor(m, REQUIRED, 1, C, "blk.%ld.attn_norm.weight", i);
-        l->q = tensor(m, REQUIRED, H * D, C, "blk.%ld.attn_q.weight", i);
-        l->k = tensor(m, REQUIRED, K * D, C, "blk.%ld.attn_k.weight", i);
-        l->v = tensor(m, REQUIRED, K * D, C, "blk.%ld.attn_v.weight", i);
-        l->q_bias = tensor(m, qwen2, 1, H * D, "blk.%ld.attn_q.bias", i);
-        l->k_bias = tensor(m, qwen2, 1, K * D, "blk.%ld.attn_k.bias", i);
-        l->v_bias = tensor(m, qwen2, 1, K * D, "blk.%ld.attn_v.bias", i);
-        l->q_norm = tensor(m, qwen3, 1, D, "blk.%ld.attn_q_norm.weight", i);
-        l->k_norm = tensor(m, qwen3, 1, D, "blk.%ld.attn_k_norm.weight", i);
-        l->o = tensor(m, REQUIRED, C, H * D, "blk.%ld.attn_output.weight", i);
-        l->ffn_norm = tensor(m, REQUIRED, 1, C, "blk.%ld.ffn_norm.weight", i);
-        l->gate = tensor(m, REQUIRED, F, C, "blk.%ld.ffn_gate.weight", i);
-        l->up = tensor(m, REQUIRED, F, C, "blk.%ld.ffn_up.weight", i);
-        l->down = tensor(m, REQUIRED, C, F, "blk.%ld.ffn_down.weight", i);
+        l->attn_norm = tensor(m, i, "attn_norm.weight", 1, C, 1), l->ffn_norm = tensor(m, i, "ffn_norm.weight", 1, C, 1);
+        l->q = tensor(m, i, "attn_q.weight", Q, C, 1), l->q_bias = tensor(m, i, "attn_q.bias", 1, Q, qwen2);
+        l->k = tensor(m, i, "attn_k.weight", KV, C, 1), l->k_bias = tensor(m, i, "attn_k.bias", 1, KV, qwen2);
+        l->v = tensor(m, i, "attn_v.weight", KV, C, 1), l->v_bias = tensor(m, i, "attn_v.bias", 1, KV, qwen2);
+        l->q_norm = tensor(m, i, "attn_q_norm.weight", 1, D, qwen3);
+        l->k_norm = tensor(m, i, "attn_k_norm.weight", 1, D, qwen3);
+        l->o = tensor(m, i, "attn_output.weight", C, Q, 1), l->down = tensor(m, i, "ffn_down.weight", C, F, 1);
+        l->gate = tensor(m, i, "ffn_gate.weight", F, C, 1), l->up = tensor(m, i, "ffn_up.weight", F, C, 1);
     }
 }
 
-/* ---- (2) Numbers and products. ------------------------------------------------------------------------------ */
+/* ---- (2) Numbers and products. ------------------------------------------------------------------------------------ */
 
 static inline float half_at(const uint8_t *p) { /* half precision: move the bits, mend the exponent by a product */
-    uint16_t h;
+    uint32_t bits = (p[0] | (p[1] & 0x7fu) << 8) << 13;
     float f;
-    memcpy(&h, p, 2);
-    uint32_t bits = (uint32_t)(h & 0x7fff) << 13;
     memcpy(&f, &bits, 4);
-    return h & 0x8000 ? f * -0x1p112f : f * 0x1p112f;
+    return p[1] & 0x80 ? f * -0x1p112f : f * 0x1p112f;
 }
 static void to_float(int type, const uint8_t *row, long n, float *restrict out) { /* n weights of one row */
-    if (type == F32) memcpy(out, row, (size_t)n * 4);
-    if (type == F16) for (long i = 0; i < n; i++) out[i] = half_at(row + 2 * i);
-    if (type == BF16) for (long i = 0; i < n; i++) out[i] = 0, memcpy((char *)(out + i) + 2, row + 2 * i, 2);
+    if (type == F32) memcpy(out, row, n * 4);
+    for (long i = 0; type == F16 && i < n; i++) out[i] = half_at(row + 2 * i);
+    for (long i = 0; type == BF16 && i < n; i++) out[i] = 0, memcpy((char *)(out + i) + 2, row + 2 * i, 2);
     for (; type == Q8_0 && n > 0; n -= 32, row += 34, out += 32) { /* blocks: a scale, 32 signed bytes */
         float scale = half_at(row);
-        for (int i = 0; i < 32; i++) out[i] = scale * (float)(int8_t)row[2 + i];
+        for (int i = 0; i < 32; i++) out[i] = scale * (int8_t)row[2 + i];
     }
     for (; type == Q4_0 && n > 0; n -= 32, row += 18, out += 32) { /* blocks: a scale, 32 numbers from -8 to 7 */
         float scale = half_at(row);
-        for (int i = 0; i < 16; i++) out[i] = scale * (float)((row[2 + i] & 15) - 8);
-        for (int i = 0; i < 16; i++) out[i + 16] = scale * (float)((row[2 + i] >> 4) - 8);
+        for (int i = 0; i < 16; i++) out[i] = scale * ((row[2 + i] & 15) - 8);
+        for (int i = 0; i < 16; i++) out[i + 16] = scale * ((row[2 + i] >> 4) - 8);
     }
 }
-
 enum { LANES = 16, TILE = 4 }; /* sums run in lanes side by side, so that the compiler can use vector instructions */
 static inline void dots(const float *w, const float *x, long n, int tile, float *out) { /* w . x[b], x [tile, n] */
     float lanes[TILE][LANES] = {{0}};
@@ -258,12 +224,11 @@ static inline void dots(const float *w, const float *x, long n, int tile, float 
 }
 static float dot(const float *a, const float *b, long n) {
     float sum;
-    dots(a, b, n, 1, &sum);
-    return sum;
+    return dots(a, b, n, 1, &sum), sum;
 }
 static const float *floats(const Tensor *t) { return (const float *)(const void *)t->data; }
 
-/* ---- (3) The transformer. Every thread walks the same layers, does its share, and waits at each barrier. ---- */
+/* ---- (3) The transformer. Every thread walks the same layers, does its share, and waits at each barrier. ---------- */
 
 enum { MOST_THREADS = 64, BATCH = 128 };
 typedef struct Context {
@@ -278,43 +243,33 @@ typedef struct Context {
 } Context;
 
 static void barrier(Context *c) { /* a short wait spins, a long one gives the core away */
-    int phase = c->phase;
-    if (atomic_fetch_add(&c->arrived, 1) == c->threads - 1) atomic_store(&c->arrived, 0), atomic_store(&c->phase, phase + 1);
-    else for (int spins = 0; c->phase == phase; spins++) if (spins > 2000) sched_yield();
+    int phase = c->phase, last = atomic_fetch_add(&c->arrived, 1) == c->threads - 1;
+    if (last) atomic_store(&c->arrived, 0), atomic_store(&c->phase, phase + 1);
+    for (int spins = 0; c->phase == phase; spins++) if (spins > 2000) sched_yield();
 }
 static void norm(const float *x, const Tensor *weight, double eps, long n, float *out) { /* RMSNorm, arXiv 1910.07467 */
-    float scale = 1.0f / sqrtf(dot(x, x, n) / (float)n + (float)eps);
+    float scale = 1.0f / sqrtf(dot(x, x, n) / n + (float)eps);
     for (long i = 0; i < n; i++) out[i] = x[i] * scale * floats(weight)[i];
 }
 static void norm_all(Context *c, const Tensor *weight, long B, int me) { /* x [B, C] -> normed [B, C] */
-    long C = c->m->C;
-    for (long b = me; b < B; b += c->threads) norm(c->x + b * C, weight, c->m->eps, C, c->normed + b * C);
+    for (long b = me, C = c->m->C; b < B; b += c->threads) norm(c->x + b * C, weight, c->m->eps, C, c->normed + b * C);
     barrier(c);
 }
-/* out[b, row] = weight[row] . x[b] + bias[row], for this thread's share of the rows; x [B, columns] */
-static void product(Context *c, const Tensor *w, const float *x, const Tensor *bias, float *out, long stride, long B, int me) {
+/* out[b, row] = weight[row] . x[b] + (add ? out[b, row] : bias[row]) for this thread's share of rows; x [B, columns] */
+static void product(Context *c, int me, long B, const Tensor *w, const float *x, const Tensor *bias, int add, float *out,
+                    long stride) {
     long n = w->columns, first = w->rows * me / c->threads, last = w->rows * (me + 1) / c->threads;
-    float *scratch = c->scratch + me * c->row_size;
+    float *scratch = c->scratch + me * c->row_size, y[TILE];
     for (long row = first; row < last; row++) {
         const float *weights = w->type == F32 ? floats(w) + n * row : scratch;
         if (w->type != F32) to_float(w->type, w->data + row_bytes(w->type, n) * row, n, scratch);
         for (long b = 0, tile; b < B; b += tile) {
-            float y[TILE];
-            tile = b + TILE <= B ? TILE : 1;
-            if (tile == TILE) dots(weights, x + b * n, n, TILE, y);
+            if ((tile = b + TILE <= B ? TILE : 1) == TILE) dots(weights, x + b * n, n, TILE, y);
             else y[0] = dot(weights, x + b * n, n);
-            for (long t = 0; t < tile; t++) out[(b + t) * stride + row] = y[t] + (bias ? floats(bias)[row] : 0);
+            float *o = out + b * stride + row;
+            for (long t = 0; t < tile; t++, o += stride) *o = y[t] + (add ? *o : bias ? floats(bias)[row] : 0);
         }
     }
-}
-/* x += weight . y, the way back into the residual stream */
-static void product_add(Context *c, const Tensor *w, const float *y, long B, int me) {
-    long C = c->m->C;
-    product(c, w, y, NULL, c->hidden + 2 * BATCH * c->m->F, C, B, me);
-    for (long b = 0; b < B; b++)
-        for (long j = C * me / c->threads; j < C * (me + 1) / c->threads; j++)
-            c->x[b * C + j] += c->hidden[2 * BATCH * c->m->F + b * C + j];
-    barrier(c);
 }
 static void rope(Context *c, float *head, long pos) { /* rotary position embedding, arXiv 2104.09864 */
     for (long i = 0, n = c->m->D / 2; i < n; i++) {
@@ -327,16 +282,13 @@ static long cache_at(Context *c, long layer, long b, long pos, long k) { /* key 
     return (((layer * c->S + c->seq[b]) * c->T + pos) * c->m->K + k) * c->m->D;
 }
 static void attend(Context *c, long layer, long b, long h, float *scores) { /* leaves head h in normed [B, H * D] */
-    long D = c->m->D, H = c->m->H, KD = c->m->K * D, n = c->pos[b] + 1, at = cache_at(c, layer, b, 0, h / (H / c->m->K));
-    float *q = c->qkv + b * (H * D + 2 * KD) + h * D, *out = c->normed + (b * H + h) * D, most = -INFINITY, sum = 0;
-    for (long t = 0; t < n; t++) {
-        scores[t] = dot(q, c->keys + at + t * KD, D) / sqrtf((float)D);
-        most = fmaxf(most, scores[t]);
-    }
+    long D = c->m->D, H = c->m->H, KV = c->m->K * D, n = c->pos[b] + 1, at = cache_at(c, layer, b, 0, h / (H / c->m->K));
+    float *q = c->qkv + b * (H * D + 2 * KV) + h * D, *out = c->normed + (b * H + h) * D, most = -INFINITY, sum = 0;
+    for (long t = 0; t < n; t++) scores[t] = dot(q, c->keys + at + t * KV, D) / sqrtf(D), most = fmaxf(most, scores[t]);
     for (long t = 0; t < n; t++) sum += scores[t] = expf(scores[t] - most);
-    memset(out, 0, (size_t)D * 4);
+    memset(out, 0, D * 4);
     for (long t = 0; t < n; t++)
-        for (long i = 0; i < D; i++) out[i] += scores[t] / sum * c->values[at + t * KD + i];
+        for (long i = 0; i < D; i++) out[i] += scores[t] / sum * c->values[at + t * KV + i];
 }
 static void walk(Context *c, int me) { /* the tokens of one batch through all layers, as thread `me` does it */
     Model *m = c->m;
@@ -347,362 +299,306 @@ static void walk(Context *c, int me) { /* the tokens of one batch through all la
     for (long i = 0; i < m->L; i++) {
         Layer *l = &m->layers[i];
         norm_all(c, l->attn_norm, B, me);
-        product(c, l->q, c->normed, l->q_bias, c->qkv, QKV, B, me);
-        product(c, l->k, c->normed, l->k_bias, c->qkv + H * D, QKV, B, me);
-        product(c, l->v, c->normed, l->v_bias, c->qkv + (H + K) * D, QKV, B, me);
+        product(c, me, B, l->q, c->normed, l->q_bias, 0, c->qkv, QKV);
+        product(c, me, B, l->k, c->normed, l->k_bias, 0, c->qkv + H * D, QKV);
+        product(c, me, B, l->v, c->normed, l->v_bias, 0, c->qkv + (H + K) * D, QKV);
         barrier(c);
         for (long u = me; u < B * (H + K); u += step) { /* a unit of work: a query head, or a key and its value */
-            long b = u / (H + K), h = u % (H + K);
+            long b = u / (H + K), h = u % (H + K), at = h < H ? 0 : cache_at(c, i, b, c->pos[b], h - H);
             float *head = c->qkv + b * QKV + h * D;
             if (l->q_norm && l->k_norm) norm(head, h < H ? l->q_norm : l->k_norm, m->eps, D, head);
             rope(c, head, c->pos[b]);
-            if (h < H) continue;
-            memcpy(c->keys + cache_at(c, i, b, c->pos[b], h - H), head, (size_t)D * 4);
-            memcpy(c->values + cache_at(c, i, b, c->pos[b], h - H), head + K * D, (size_t)D * 4);
+            if (h >= H) memcpy(c->keys + at, head, D * 4), memcpy(c->values + at, head + K * D, D * 4);
         }
         barrier(c);
         for (long u = me; u < B * H; u += step) attend(c, i, u / H, u % H, c->scratch + me * c->row_size);
         barrier(c);
-        product_add(c, l->o, c->normed, B, me);
+        product(c, me, B, l->o, c->normed, NULL, 1, c->x, C);
+        barrier(c);
         norm_all(c, l->ffn_norm, B, me);
-        product(c, l->gate, c->normed, NULL, c->hidden, F, B, me);
-        product(c, l->up, c->normed, NULL, c->hidden + BATCH * F, F, B, me);
+        product(c, me, B, l->gate, c->normed, NULL, 0, c->hidden, F);
+        product(c, me, B, l->up, c->normed, NULL, 0, c->hidden + BATCH * F, F);
         for (long b = 0; b < B; b++)
             for (long j = F * me / step; j < F * (me + 1) / step; j++) { /* SwiGLU, arXiv 2002.05202, on own rows */
                 float *gate = c->hidden + b * F + j;
                 *gate = *gate / (1.0f + expf(-*gate)) * gate[BATCH * F];
             }
         barrier(c);
-        product_add(c, l->down, c->hidden, B, me);
+        product(c, me, B, l->down, c->hidden, NULL, 1, c->x, C);
+        barrier(c);
     }
-    for (long w = 0; me == 0 && w < c->n_wanted; w++) memmove(c->x + w * C, c->x + c->wanted[w] * C, (size_t)C * 4);
+    for (long w = 0; me == 0 && w < c->n_wanted; w++) memmove(c->x + w * C, c->x + c->wanted[w] * C, C * 4);
     barrier(c);
     norm_all(c, m->output_norm, c->n_wanted, me);
-    product(c, m->output, c->normed, NULL, c->logits, m->V, c->n_wanted, me);
+    product(c, me, c->n_wanted, m->output, c->normed, NULL, 0, c->logits, m->V);
     barrier(c);
 }
+static void *work(void *context) { return walk(context, atomic_fetch_add(&((Context *)context)->born, 1)), NULL; }
 
-static void *work(void *context) {
-    Context *c = context;
-    walk(c, atomic_fetch_add(&c->born, 1));
-    return NULL;
-}
-void tf_context_free(Context *c) {
-    if (c) free(c->memory), free(c);
-}
+void tf_context_free(Context *c) { if (c) free(c->memory), free(c); }
 /* Room for S sequences of T tokens (0: as many as the model knows). NULL and a sentence in error if it is too much. */
 Context *tf_context(Model *m, int S, int T, int threads, char *error, size_t error_size) {
     m->error = error, m->error_size = error_size;
     Context *const c = setjmp(m->trap) ? NULL : make(m, 1, sizeof *c);
     if (!c || setjmp(m->trap)) return tf_context_free(c), NULL;
-    c->m = m, c->threads = threads < 1 ? 1 : threads < MOST_THREADS ? threads : MOST_THREADS;
-    c->S = S < 1 ? 1 : S, c->T = T < 1 || T > m->T ? m->T : T;
-    long C = m->C, F = m->F, HD = m->H * m->D, KD = m->K * m->D, half = m->D / 2, wide = HD > C ? HD : C;
-    c->row_size = wide > F ? wide : F, c->row_size = c->row_size > c->T ? c->row_size : c->T;
-    double cache = (double)(m->L * KD) * (double)c->S * (double)c->T, turns = (double)(c->T * half);
-    double sizes[] = {cache, cache, turns, turns, (double)(BATCH * C), (double)(BATCH * wide), (double)(BATCH * (HD + 2 * KD)),
-                      (double)(BATCH * (2 * F + C)), (double)(c->threads * c->row_size)}, total = 0;
+    *c = (Context){.m = m, .S = S < 1 ? 1 : S, .T = T < 1 || T > m->T ? m->T : T, .threads = fmax(1, fmin(threads, MOST_THREADS))};
+    long C = m->C, F = m->F, Q = m->H * m->D, KV = m->K * m->D, half = m->D / 2;
+    c->row_size = fmax(fmax(Q, C), fmax(F, c->T));
+    double cache = (double)m->L * KV * c->S * c->T, turns = (double)c->T * half, total = 0;
+    double sizes[] = {cache, cache, turns, turns, BATCH * C, BATCH * fmax(Q, C), BATCH * (Q + 2 * KV), BATCH * 2 * F,
+                      c->threads * c->row_size};
     float **parts[] = {&c->keys, &c->values, &c->cosine, &c->sine, &c->x, &c->normed, &c->qkv, &c->hidden, &c->scratch};
     for (int i = 0; i < 9; i++) total += sizes[i];
-    *parts[0] = c->memory = make(m, total, 4);
-    for (int i = 1; i < 9; i++) *parts[i] = *parts[i - 1] + (long)sizes[i - 1];
+    c->memory = make(m, total, 4), total = 0;
+    for (int i = 0; i < 9; i++) *parts[i] = c->memory + (long)total, total += sizes[i];
     for (long i = 0; i < c->T * half; i++) {
-        double angle = pow(m->theta, -(double)(i % half) / (double)half) / m->rope_scale * (double)(i / half);
-        if (m->rope_factors) angle /= (double)floats(m->rope_factors)[i % half];
-        c->cosine[i] = (float)cos(angle), c->sine[i] = (float)sin(angle);
+        double angle = pow(m->theta, -(double)(i % half) / half) / m->rope_scale * (i / half);
+        if (m->rope_factors) angle /= floats(m->rope_factors)[i % half];
+        c->cosine[i] = cos(angle), c->sine[i] = sin(angle);
     }
     return c;
 }
-/* Runs n tokens, each at its own place (sequence, position); a sequence's tokens stand in order. logits takes V
- * floats for each token whose want is not 0. Returns -1 when a token, sequence or position is out of range. */
-int tf_forward(Context *c, int n, const int32_t *token, const int32_t *seq, const int32_t *pos, const uint8_t *want, float *logits) {
+/* Runs n tokens, each at its own place (sequence, position); a sequence's tokens stand in order. logits takes V floats
+ * for each token whose want is not 0. Returns -1 when a number is out of range, -2 when the system has no more threads. */
+int tf_forward(Context *c, int n, const int32_t *token, const int32_t *seq, const int32_t *pos, const uint8_t *want,
+               float *logits) {
     for (int i = 0; i < n; i++)
         if (token[i] < 0 || token[i] >= c->m->V || seq[i] < 0 || seq[i] >= c->S || pos[i] < 0 || pos[i] >= c->T) return -1;
-    for (int at = 0; at < n; at += BATCH) {
-        c->B = n - at < BATCH ? n - at : BATCH, c->n_wanted = 0;
+    for (int at = 0; at < n; at += BATCH, logits += c->n_wanted * c->m->V) {
+        pthread_t helpers[MOST_THREADS];
+        c->B = n - at < BATCH ? n - at : BATCH, c->n_wanted = 0, c->born = 1;
         c->token = token + at, c->seq = seq + at, c->pos = pos + at, c->logits = logits;
         for (int b = 0; b < c->B; b++) if (want[at + b]) c->wanted[c->n_wanted++] = b;
-        pthread_t helpers[MOST_THREADS];
-        c->born = 1;
         for (int i = 1; i < c->threads; i++) if (pthread_create(&helpers[i], NULL, work, c)) return -2;
         walk(c, 0);
         for (int i = 1; i < c->threads; i++) pthread_join(helpers[i], NULL);
-        logits += c->n_wanted * c->m->V;
     }
     return 0;
 }
 /* Sequence `to` now starts with the same `length` tokens as `from`, without computing them again. */
 int tf_copy(Context *c, int from, int to, int length) {
     if (from < 0 || from >= c->S || to < 0 || to >= c->S || length < 0 || length > c->T) return -1;
-    long KD = c->m->K * c->m->D, one = c->T * KD;
-    for (long l = 0; from != to && l < c->m->L * c->S; l += c->S) {
-        memcpy(c->keys + (l + to) * one, c->keys + (l + from) * one, (size_t)(length * KD) * 4);
-        memcpy(c->values + (l + to) * one, c->values + (l + from) * one, (size_t)(length * KD) * 4);
-    }
+    long KV = c->m->K * c->m->D, one = c->T * KV;
+    for (long l = 0; from != to && l < 2 * c->m->L * c->S; l += c->S) /* the values lie right behind the keys */
+        memcpy(c->keys + (l + to) * one, c->keys + (l + from) * one, length * KV * 4);
     return 0;
 }
 
-/* ---- (4) Text to tokens and back. --------------------------------------------------------------------------- */
+/* ---- (4) Text to tokens and back. --------------------------------------------------------------------------------- */
 
-static long hash(uint64_t h, long mask) { return (long)((h * 0x9E3779B97F4A7C15ull) >> 32) & mask; }
-static int32_t *id_of(const Model *m, const char *text, long n) { /* where a text's id stands, -1 there if it has none */
-    uint64_t h = (uint64_t)n;
-    for (long i = 0; i < n; i++) h = (h ^ (uint8_t)text[i]) * 0x100000001B3ull;
-    for (long i = hash(h, m->id_mask);; i = (i + 1) & m->id_mask) {
-        int32_t *id = &m->ids[i];
-        if (*id < 0 || (m->tokens[*id].n == n && !memcmp(m->tokens[*id].at, text, (size_t)n))) return id;
+static int32_t *slot_of(const Table *t, Str key) { /* where a string's number stands, -1 there if it has none */
+    uint64_t h = key.n;
+    for (long i = 0; i < key.n; i++) h = (h ^ (uint8_t)key.at[i]) * 0x100000001B3ull;
+    for (long i = (h * 0x9E3779B97F4A7C15ull >> 32) & t->mask;; i = (i + 1) & t->mask) {
+        const Str *k = t->slots[i] < 0 ? NULL : &t->keys[t->slots[i]];
+        if (!k || (k->n == key.n && !memcmp(k->at, key.at, key.n))) return &t->slots[i];
     }
 }
-static Merge *merge_of(const Model *m, int left, int right) { /* where a pair's merge stands, rank -1 if it has none */
-    long i = hash((uint64_t)left << 32 | (uint32_t)right, m->merge_mask);
-    while (m->merges[i].rank >= 0 && (m->merges[i].left != left || m->merges[i].right != right)) i = (i + 1) & m->merge_mask;
-    return &m->merges[i];
-}
-static void *make_table(Model *m, long items, size_t size, long *mask) { /* a power of two, at least half empty, all -1 */
-    for (*mask = 15; *mask < 2 * items;) *mask = 2 * *mask + 1;
-    return memset(make(m, (double)*mask, size), 255, (size_t)(*mask + 1) * size);
+static long load_table(Model *m, Table *t, const char *key) { /* of an array of strings; returns how many there are */
+    Value *v = find(m, key, ARRAY, STRING);
+    if (!v || v->count > 1 << 24) return 0;
+    for (t->mask = 15; t->mask < 2 * v->count;) t->mask = 2 * t->mask + 1; /* a power of two, at least half empty */
+    t->keys = make(m, v->count, sizeof(Str)), t->slots = memset(make(m, t->mask, 4), 255, (t->mask + 1) * 4);
+    for (int i = 0; i < v->count; i++) {
+        t->keys[i] = string(m);
+        int32_t *slot = slot_of(t, t->keys[i]);
+        if (*slot < 0) *slot = i;
+    }
+    return v->count;
 }
 /* One code point of UTF-8; the longest start of an invalid one becomes U+FFFD, as in Unicode's chapter 3.9. */
 static int32_t decode(const char **at, const char *end) {
     const uint8_t *s = (const uint8_t *)*at, *last = (const uint8_t *)end;
     int c = *s++, low = c == 0xE0 ? 0xA0 : c == 0xF0 ? 0x90 : 0x80, high = c == 0xED ? 0x9F : c == 0xF4 ? 0x8F : 0xBF;
     int more = c < 0x80 ? 0 : c < 0xC2 || c > 0xF4 ? -1 : c < 0xE0 ? 1 : c < 0xF0 ? 2 : 3;
-    if (more > 0) c &= 0x3F >> more;
-    for (; more > 0 && s < last && *s >= low && *s <= high; more--, low = 0x80, high = 0xBF) c = c << 6 | (*s++ & 0x3F);
+    for (c = more > 0 ? c & 0x3F >> more : c; more > 0 && s < last && *s >= low && *s <= high; more--, low = 0x80, high = 0xBF)
+        c = c << 6 | (*s++ & 0x3F);
     *at = (const char *)s;
     return more ? 0xFFFD : c;
 }
 static int utf8(int32_t c, char *out) { /* and back; returns the number of bytes */
     int n = c < 0x80 ? 1 : c < 0x800 ? 2 : c < 0x10000 ? 3 : 4;
     for (int i = n - 1; i > 0; i--, c >>= 6) out[i] = (char)(0x80 | (c & 0x3F));
-    out[0] = (char)(n == 1 ? c : (0xF00 >> n & 0xFF) | c);
-    return n;
+    return *out = (char)(n == 1 ? c : (0xF00 >> n & 0xFF) | c), n;
+}
+static int stand_in(int b) { /* GPT-2 writes bytes that do not print as characters from U+0100 on */
+    return (b > 32 && b < 127) || (b > 160 && b != 173) ? b : b < 33 ? b + 256 : b < 161 ? b + 162 : 323;
 }
 enum { OTHER, LETTER, DIGIT, SPACE, END };
-static uint8_t class_of(const Model *m, int32_t c) {
+static int class_of(const Model *m, uint32_t c) {
     long low = 0, high = m->n_classes;
-    while (high - low > 1) {
-        long middle = (low + high) / 2;
-        if (m->classes[middle] >> 2 <= (uint32_t)c) low = middle;
-        else high = middle;
-    }
+    for (long middle; (middle = (low + high) / 2) > low;) *(m->classes[middle] >> 2 <= c ? &low : &high) = middle;
     return m->classes[low] & 3;
-}
-/* The bytes that a token's text in the file stands for. GPT-2 writes bytes that do not print as characters from
- * U+0100 on; SentencePiece writes a space as U+2581, and single bytes as <0x0A>. */
-static long raw_bytes(const Model *m, Str text, int type, char *out) {
-    const char *s = text.at, *end = s + text.n;
-    long n = 0;
-    unsigned byte;
-    char hex[8] = "";
-    if (m->spm && type == 6 && text.n == 6 && sscanf(memcpy(hex, s, 6), "<0x%2X>", &byte) == 1) return *out = (char)byte, 1;
-    while (s < end) {
-        const char *start = s;
-        int32_t c = decode(&s, end);
-        if (m->spm && c == 0x2581) out[n++] = ' ';
-        else if (!m->spm && type == 1 && c < 324 && m->byte_of[c] >= 0) out[n++] = (char)m->byte_of[c];
-        else memcpy(out + n, start, (size_t)(s - start)), n += s - start;
-    }
-    return n;
-}
-static void load_merges(Model *m, long n) { /* the file stands at them */
-    m->merges = make_table(m, n, sizeof(Merge), &m->merge_mask);
-    for (int rank = 0; rank < n; rank++) {
-        Str text = string(m), left = {text.at, 1};
-        char pair[1024];
-        while (left.n < text.n && text.at[left.n] != ' ') left.n++;
-        if (left.n >= text.n || text.n > 1024) fail(m, "merge %d of the tokenizer is not two tokens: the file is damaged", rank);
-        long a = raw_bytes(m, left, 1, pair), b = raw_bytes(m, (Str){left.at + left.n + 1, text.n - left.n - 1}, 1, pair + a);
-        int l = *id_of(m, pair, a), r = *id_of(m, pair + a, b), id = *id_of(m, pair, a + b);
-        Merge *merge = merge_of(m, l, r);
-        if (l >= 0 && r >= 0 && id >= 0 && merge->rank < 0) *merge = (Merge){l, r, rank, id};
-    }
 }
 static void load_tokenizer(Model *m) {
     static const uint32_t ascii[] = {0, 39, 56, 131, 132, 194, 232, 261, 364, 389, 492, 513}; /* beyond it: letters */
-    Value *tokens = find(m, "tokenizer.ggml.tokens", ARRAY, STRING), *merges = find(m, "tokenizer.ggml.merges", ARRAY, STRING);
-    Value *classes = find(m, "twofold.unicode", ARRAY, 4);
     Str kind = get_string(m, "tokenizer.ggml.model"), pre = get_string(m, "tokenizer.ggml.pre");
-    m->spm = same(kind, "llama"), m->V = tokens ? tokens->count : 0;
-    if (!m->V || m->V > 1 << 24) fail(m, "the file holds no tokenizer: export the model again with its tokenizer");
-    if (!m->spm && (!same(kind, "gpt2") || !merges || merges->count > 1 << 24))
+    m->V = load_table(m, &m->tokens, "tokenizer.ggml.tokens"), m->spm = same(kind, "llama");
+    if (!m->V) fail(m, "the file holds no tokenizer: export the model again with its tokenizer");
+    if (!m->spm && (!same(kind, "gpt2") || !load_table(m, &m->merges, "tokenizer.ggml.merges")))
         fail(m, "the tokenizer is neither byte-level BPE with its merges nor SentencePiece");
-    m->whole_words = same(pre, "llama-bpe"), m->modern = m->whole_words || same(pre, "qwen2");
+    m->whole_words = !m->spm && same(pre, "llama-bpe"), m->modern = m->whole_words || same(pre, "qwen2");
     m->digits = m->whole_words ? 3 : m->modern || same(pre, "smollm") || same(pre, "starcoder");
-    if (!m->spm && !m->digits && !same(pre, "gpt-2")) fail(m, "the text is cut into words in an unknown way ('tokenizer.ggml.pre')");
-    m->types = get_array(m, "tokenizer.ggml.token_type", 5, m->V), m->scores = get_array(m, "tokenizer.ggml.scores", FLOAT, m->V);
+    if (!m->spm && !m->digits && !same(pre, "gpt-2")) fail(m, "the tokenizer cuts words in an unknown way");
+    m->types = get_array(m, "tokenizer.ggml.token_type", INT, &m->V);
+    m->scores = get_array(m, "tokenizer.ggml.scores", FLOAT, &m->V);
     if (!m->types || (m->spm && !m->scores)) fail(m, "the tokenizer lacks its types or scores: the file is damaged");
-    m->n_classes = classes && classes->count ? classes->count : 12, m->classes = make(m, (double)m->n_classes, 4);
-    memcpy(m->classes, m->n_classes > 12 ? (const void *)(m->file + classes->at) : ascii, (size_t)m->n_classes * 4);
-    memset(m->byte_of, 255, sizeof m->byte_of);
-    for (int b = 0, next = 256; b < 256; b++) m->byte_of[(b > 32 && b < 127) || (b > 160 && b != 173) ? b : next++] = b;
-    for (int b = 0; b < 256; b++) m->byte_id[b] = (int)get_number(m, "tokenizer.ggml.unknown_token_id", -1, -1, 1 << 24);
-    m->tokens = make(m, (double)m->V, sizeof(Str)), m->specials = make(m, (double)m->V, 4);
-    m->ids = make_table(m, m->V, 4, &m->id_mask), m->bytes = make(m, (double)m->size, 1);
-    char *bytes = m->bytes;
-    m->at = tokens->at;
-    for (int i = 0; i < m->V; bytes += m->tokens[i++].n) {
-        Str *t = &m->tokens[i];
-        *t = (Str){bytes, raw_bytes(m, string(m), m->types[i], bytes)};
-        int32_t *id = id_of(m, t->at, t->n);
-        if ((m->types[i] == 3 || m->types[i] == 4) && t->n) m->specials[m->n_specials++] = i;
-        if ((m->types[i] == 1 || m->types[i] == 4) && *id < 0) *id = i;
-        if (t->n == 1 && m->types[i] == (m->spm ? 6 : 1)) m->byte_id[(uint8_t)*t->at] = i;
-    }
-    if (!m->spm) m->at = merges->at, load_merges(m, merges->count);
-    m->bos = (int)get_number(m, "tokenizer.ggml.bos_token_id", -1, -1, (double)m->V - 1);
-    m->eos = (int)get_number(m, "tokenizer.ggml.eos_token_id", -1, -1, (double)m->V - 1);
+    m->classes = get_array(m, "twofold.unicode", UINT, &m->n_classes);
+    if (!m->n_classes) free(m->classes), m->classes = memcpy(make(m, m->n_classes = 12, 4), ascii, sizeof ascii);
+    m->bos = get_number(m, "tokenizer.ggml.bos_token_id", -1, -1, m->V - 1);
+    m->eos = m->turn_end = get_number(m, "tokenizer.ggml.eos_token_id", -1, -1, m->V - 1);
+    m->unknown = get_number(m, "tokenizer.ggml.unknown_token_id", -1, -1, m->V - 1);
     m->add_bos = m->bos >= 0 && get_number(m, "tokenizer.ggml.add_bos_token", m->spm, 0, 1) > 0;
     m->space_prefix = m->spm && get_number(m, "tokenizer.ggml.add_space_prefix", 1, 0, 1) > 0;
+    m->specials = make(m, m->V, 4);
+    for (int i = 0; i < m->V; i++) if (m->types[i] == 3 || m->types[i] == 4) m->specials[m->n_specials++] = i;
 }
 
-typedef struct { const char *at; int n, id, next, joined; double rank; } Symbol; /* joined: with the next, if it may */
-typedef struct { /* a text on its way to tokens: its code points, their classes, and where each begins in bytes */
-    const Model *m;
-    int32_t *c, *at, *ids;
-    uint8_t *kind;
-    char *bytes;
-    Symbol *symbols;
-    int n, room;
-} Text;
+typedef struct { Str text; int id, next, joined; double rank; } Symbol; /* joined: with the next; least rank first */
+typedef struct { const Model *m; int32_t *c, *ids; uint8_t *kind; char *bytes; Symbol *symbols; int n, room; } Text;
 
-/* Where the word at i ends: the regular expressions of Qwen2 and Llama 3 (modern) and of GPT-2, by hand. */
-static int word_end(const Text *t, int i) {
-    const int32_t *c = t->c + i;
+static int span(const uint8_t *kind, int j, int most) { /* where the run of one class at j ends */
+    int first = kind[j];
+    while (kind[j] == first && j < most) j++;
+    return j;
+}
+/* How long the word at i is: the regular expressions of Qwen2 and Llama 3 (modern) and of GPT-2, by hand. */
+static int word(const Text *t, int i) {
+    const int32_t *c = t->c + i; /* code points */
     const uint8_t *k = t->kind + i;
-    int modern = t->m->modern, digits = t->m->digits, fold = modern ? 32 : 0, j = 0, last = 0;
-    if (c[0] == '\'') { /* 's 't 'm 'd 're 've 'll; U+017F is an s too when case does not count */
-        int a = c[1] | fold, b = a > 0 && k[1] != END ? c[2] | fold : 0;
-        if (a == 's' || a == 't' || a == 'm' || a == 'd' || (modern && c[1] == 0x17F)) return i + 2;
-        if (((a == 'r' || a == 'v') && b == 'e') || (a == 'l' && b == 'l')) return i + 3;
-    }
-    if (k[0] != LETTER && (modern ? k[0] != DIGIT && c[0] != '\r' && c[0] != '\n' : c[0] == ' ')) j = 1;
-    if (k[j] == LETTER) {
-        while (k[j] == LETTER) j++;
-        return i + j;
-    }
-    j = !digits && c[0] == ' ';
-    if (k[j] == DIGIT) {
-        while (k[j] == DIGIT && (!digits || j < digits)) j++;
-        return i + j;
-    }
-    j = c[0] == ' ';
-    if (k[j] == OTHER) {
-        while (k[j] == OTHER) j++;
-        while (modern && (c[j] == '\r' || c[j] == '\n')) j++;
-        return i + j;
+    int modern = t->m->modern, digits = t->m->digits, fold = modern ? 32 : 0, last = 0, j;
+    int a = c[0] == '\'' ? c[1] | fold : 0, b = a && k[1] != END ? c[2] | fold : 0;
+    if (a == 's' || a == 't' || a == 'm' || a == 'd' || (modern && a == (0x17F | 32))) return 2; /* U+017F: an old s */
+    if (((a == 'r' || a == 'v') && b == 'e') || (a == 'l' && b == 'l')) return 3;
+    j = k[0] != LETTER && (modern ? k[0] != DIGIT && c[0] != '\r' && c[0] != '\n' : c[0] == ' '); /* may lead letters */
+    if (k[j] == LETTER) return span(k, j, INT32_MAX);
+    if (k[j = !digits && c[0] == ' '] == DIGIT) return span(k, j, digits ? digits : INT32_MAX);
+    if (k[j = c[0] == ' '] == OTHER) {
+        for (j = span(k, j, INT32_MAX); modern && (c[j] == '\r' || c[j] == '\n');) j++;
+        return j;
     }
     for (j = 0; k[j] == SPACE; j++) if (modern && (c[j] == '\r' || c[j] == '\n')) last = j + 1;
-    if (last) return i + last;
-    return i + (j == 1 || k[j] == END || (k[j] == DIGIT && digits && !modern) ? j : j - 1); /* one is left to the next word */
+    if (last || j == 1 || k[j] == END || (k[j] == DIGIT && digits && !modern)) return last ? last : j;
+    return j - 1; /* one space is left to the next word */
 }
-static void pair(Text *t, int left) { /* notes what this symbol and the next would be in one, and how urgently */
-    Symbol *a = &t->symbols[left], *b = &t->symbols[a->next];
+static int id_of(const Model *m, Str text) { /* of a piece of the user's text: special tokens are out of its reach */
+    int id = *slot_of(&m->tokens, text);
+    return id >= 0 && (m->types[id] == 1 || m->types[id] == 4) ? id : -1;
+}
+static void pair(const Model *m, Symbol *all, Symbol *a) { /* what this symbol and the next would be, and its turn */
+    char both[1024];
+    Symbol *b = all + a->next;
     a->joined = -1;
-    if (a->next < 0) return;
-    if (t->m->spm) {
-        a->joined = *id_of(t->m, a->at, a->n + b->n);
-        a->rank = a->joined < 0 ? 0 : -(double)t->m->scores[a->joined];
-    } else if (a->id >= 0 && b->id >= 0) {
-        Merge *merge = merge_of(t->m, a->id, b->id);
-        a->joined = merge->id, a->rank = merge->rank; /* -1 when there is none */
-    }
+    if (!a->next) return;
+    int n = m->spm ? 0 : snprintf(both, sizeof both, "%.*s %.*s", (int)a->text.n, a->text.at, (int)b->text.n, b->text.at);
+    int rank = n > 0 && n < (int)sizeof both ? *slot_of(&m->merges, (Str){both, n}) : -1;
+    if (m->spm || rank >= 0) a->joined = id_of(m, (Str){a->text.at, a->text.n + b->text.n});
+    a->rank = m->spm && a->joined >= 0 ? -m->scores[a->joined] : rank;
 }
-static void emit(Text *t, int id) {
-    if (id >= 0 && t->n++ < t->room) t->ids[t->n - 1] = id;
-}
+static void emit(Text *t, int id) { if (id >= 0 && t->n++ < t->room) t->ids[t->n - 1] = id; }
 static void encode_word(Text *t, int from, int to) { /* joins the best two neighbours until no two can join */
     const Model *m = t->m;
-    const char *start = t->bytes + t->at[from], *end = t->bytes + t->at[to];
-    int whole = m->whole_words ? *id_of(m, start, end - start) : -1, n = 0;
-    if (whole >= 0) emit(t, whole), start = end;
-    for (; start < end; start += t->symbols[n++].n) {
-        int size = m->spm ? t->at[from + n + 1] - t->at[from + n] : 1;
-        t->symbols[n] = (Symbol){start, size, m->spm ? *id_of(m, start, size) : m->byte_id[(uint8_t)*start], n + 1, -1, 0};
+    Symbol *s = t->symbols, *best = s, *before = NULL;
+    char *out = t->bytes, raw[4], hex[8];
+    int n = 0;
+    for (int i = from; i < to; i++) { /* SentencePiece begins with characters, byte-level BPE with bytes */
+        int size = utf8(m->spm && t->c[i] == ' ' ? 0x2581 : t->c[i], raw);
+        for (int b = 0, length; b < size; b = m->spm ? size : b + 1, out += length) {
+            length = m->spm ? size : utf8(stand_in((uint8_t)raw[b]), out);
+            if (m->spm) memcpy(out, raw, size);
+            s[n] = (Symbol){.text = {out, length}, .id = id_of(m, (Str){out, length}), .next = n + 1}, n++;
+        }
     }
-    if (!n) return;
-    t->symbols[n - 1].next = -1;
-    for (int i = 0; i < n; i++) pair(t, i);
-    for (int best = 0; best >= 0;) {
-        int previous = -1;
-        best = -1;
-        for (int i = 0, last = -1; i >= 0; last = i, i = t->symbols[i].next)
-            if (t->symbols[i].joined >= 0 && (best < 0 || t->symbols[i].rank < t->symbols[best].rank)) best = i, previous = last;
-        if (best < 0) break;
-        Symbol *a = &t->symbols[best], *b = &t->symbols[a->next];
-        a->n += b->n, a->id = a->joined, a->next = b->next;
-        pair(t, best);
-        if (previous >= 0) pair(t, previous);
+    int whole = m->whole_words ? id_of(m, (Str){t->bytes, out - t->bytes}) : -1;
+    if (whole >= 0) s[0].id = whole, n = 1;
+    s[n - 1].next = 0;
+    for (int i = 0; i < n; i++) pair(m, s, s + i);
+    while (best) {
+        best = NULL;
+        for (Symbol *a = s, *previous = NULL; a != s || !previous; previous = a, a = s + a->next)
+            if (a->joined >= 0 && (!best || a->rank < best->rank)) best = a, before = previous;
+        if (!best) break;
+        best->text.n += s[best->next].text.n, best->id = best->joined, best->next = s[best->next].next;
+        pair(m, s, best);
+        if (before) pair(m, s, before);
     }
-    for (int i = 0; i >= 0; i = t->symbols[i].next) {
-        Symbol *a = &t->symbols[i];
-        if (a->id >= 0) emit(t, a->id);
-        else for (int b = 0; b < a->n; b++) emit(t, m->byte_id[(uint8_t)a->at[b]]);
+    for (Symbol *a = s, *previous = NULL; a != s || !previous; previous = a, a = s + a->next) {
+        emit(t, a->id);
+        for (int b = 0; a->id < 0 && m->spm && b < a->text.n; b++) { /* not in the vocabulary: byte by byte */
+            snprintf(hex, sizeof hex, "<0x%02X>", (uint8_t)a->text.at[b]);
+            int id = *slot_of(&m->tokens, (Str){hex, 6});
+            emit(t, id >= 0 ? id : m->unknown);
+        }
     }
 }
 static void encode_part(Text *t, const char *s, const char *end) { /* text between special tokens */
-    int chars = 0;
-    if (t->m->space_prefix) t->c[chars++] = ' ';
-    while (s < end) t->c[chars++] = decode(&s, end);
-    for (int i = 0; i < chars; i++) {
+    int n = t->m->space_prefix;
+    t->c[0] = ' ';
+    while (s < end) t->c[n++] = decode(&s, end);
+    for (int i = 0; i < n; i++) {
         if (t->m->spm && t->c[i] == 0x2581) t->c[i] = ' ';
-        t->kind[i] = class_of(t->m, t->c[i]), t->at[i + 1] = t->at[i] + utf8(t->c[i], t->bytes + t->at[i]);
+        t->kind[i] = class_of(t->m, t->c[i]);
     }
-    t->kind[chars] = END, t->c[chars] = 0;
-    for (int from = 0, to; from < chars; from = to) to = t->m->spm ? chars : word_end(t, from), encode_word(t, from, to);
+    t->kind[n] = END, t->c[n] = 0;
+    for (int from = 0, to; from < n; from = to) encode_word(t, from, to = t->m->spm ? n : from + word(t, from));
 }
 /* Tokens of a text of n bytes; at most `room` ids are written, and the number there are is returned (-1: no memory).
  * Special tokens are seen only if asked for, so that what a user types can never become one. */
 int tf_encode(const Model *m, const char *text, int n, int specials, int32_t *ids, int room) {
-    size_t most = 3 * (size_t)n + 4;
-    Text t = {.m = m, .c = malloc(most * 4), .at = calloc(most, 4), .kind = malloc(most), .bytes = malloc(most), .ids = ids,
-              .symbols = malloc(most * sizeof(Symbol)), .room = room};
-    int enough = t.c && t.at && t.kind && t.bytes && t.symbols;
+    size_t most = n + 2; /* a byte is at most one character, and that at most three bytes, written as six */
+    Text t = {m, malloc(most * 4), ids, malloc(most), malloc(most * 6), malloc(most * 3 * sizeof(Symbol)), 0, room};
+    int enough = t.c && t.kind && t.bytes && t.symbols;
     for (int from = 0, i = 0; enough && i <= n; i++) {
-        int found = -1; /* the longest special token here */
-        for (int k = 0; i < n && k < m->n_specials; k++) {
-            Str *token = &m->tokens[m->specials[k]];
-            if ((m->types[m->specials[k]] == 4 || specials) && token->n <= n - i && *token->at == text[i] &&
-                !memcmp(token->at, text + i, (size_t)token->n) && (found < 0 || token->n > m->tokens[found].n)) found = m->specials[k];
+        Str *found = NULL; /* the longest special token here */
+        for (int32_t *id = m->specials; i < n && id < m->specials + m->n_specials; id++) {
+            Str *token = &m->tokens.keys[*id];
+            if ((m->types[*id] == 3 && !specials) || !token->n || token->n > n - i || *token->at != text[i]) continue;
+            if (!memcmp(token->at, text + i, token->n) && (!found || token->n > found->n)) found = token;
         }
-        if (i > from && (found >= 0 || i == n)) encode_part(&t, text + from, text + i);
-        if (found >= 0) emit(&t, found), from = i + (int)m->tokens[found].n, i = from - 1;
+        if (i > from && (found || i == n)) encode_part(&t, text + from, text + i);
+        if (found) emit(&t, found - m->tokens.keys), from = i + found->n, i = from - 1;
     }
-    free(t.c), free(t.at), free(t.kind), free(t.bytes), free(t.symbols);
+    free(t.c), free(t.kind), free(t.bytes), free(t.symbols);
     return enough ? t.n : -1;
 }
-/* The bytes of a token; returns their number (0 for an id out of range). */
-int tf_piece(const Model *m, int id, const char **bytes) {
-    *bytes = id >= 0 && id < m->V ? m->tokens[id].at : "";
-    return id >= 0 && id < m->V ? (int)m->tokens[id].n : 0;
+/* The bytes of a token into out, at most `room`; returns their number (0 for an id out of range). */
+int tf_piece(const Model *m, int id, char *out, int room) {
+    if (id < 0 || id >= m->V) return 0;
+    const char *s = m->tokens.keys[id].at, *end = s + m->tokens.keys[id].n;
+    int n = 0, coded = !m->spm && m->types[id] == 1;
+    if (m->types[id] == 6 && end - s == 6) return *out = (char)strtol((char[]){s[3], s[4], 0}, NULL, 16), 1;
+    while (s < end && n + 4 <= room) {
+        int32_t c = decode(&s, end), b = coded ? 0 : 256;
+        while (b < 256 && stand_in(b) != c) b++;
+        n += b < 256 ? (out[n] = (char)b, 1) : utf8(m->spm && c == 0x2581 ? ' ' : c, out + n);
+    }
+    return n;
 }
 
 void tf_close(Model *m) {
-    if (!m) return;
-    if (m->file) munmap((void *)(uintptr_t)m->file, (size_t)m->size);
-    void *all[] = {m->values, m->tensors, m->layers, m->tokens, m->types, m->ids, m->specials, m->scores, m->bytes, m->merges, m->classes};
+    void *all[] = {m->values, m->tensors, m->layers, m->tokens.keys, m->tokens.slots, m->merges.keys, m->merges.slots,
+                   m->types, m->specials, m->scores, m->classes, m};
+    if (m->file) munmap((void *)(uintptr_t)m->file, m->size);
     for (size_t i = 0; i < sizeof all / sizeof *all; i++) free(all[i]);
-    free(m);
 }
-static Model *load(Model *m, const char *path) {
+static int loaded(Model *m, const char *path) {
+    if (setjmp(m->trap)) return 0;
     int file = open(path, O_RDONLY);
-    m->size = file < 0 ? 0 : (long)lseek(file, 0, SEEK_END);
-    void *bytes = m->size > 0 ? mmap(NULL, (size_t)m->size, PROT_READ, MAP_PRIVATE, file, 0) : MAP_FAILED;
+    long size = file < 0 ? 0 : lseek(file, 0, SEEK_END);
+    void *bytes = size > 0 ? mmap(NULL, size, PROT_READ, MAP_PRIVATE, file, 0) : MAP_FAILED;
     if (file >= 0) close(file);
-    m->file = bytes == MAP_FAILED ? NULL : bytes;
-    if (!m->file) fail(m, "the file cannot be opened, or is empty: check its name and permissions");
-    read_header(m), load_tokenizer(m), load_weights(m);
-    return m;
+    if (bytes == MAP_FAILED) fail(m, "the file cannot be opened, or is empty: check its name and permissions");
+    m->file = bytes, m->size = size;
+    return read_header(m), load_tokenizer(m), load_weights(m), 1;
 }
 /* Opens a model file. Returns NULL and leaves one sentence in error when it cannot. */
 Model *tf_open(const char *path, char *error, size_t error_size) {
     Model *m = calloc(1, sizeof *m);
-    if (!m) return NULL;
-    m->error = error, m->error_size = error_size;
-    return setjmp(m->trap) ? (tf_close(m), NULL) : load(m, path);
+    if (m) m->error = error, m->error_size = error_size;
+    return m && !loaded(m, path) ? tf_close(m), NULL : m;
 }
 
-/* ---- (5) Choosing the next token. --------------------------------------------------------------------------- */
+/* ---- (5) Choosing the next token. --------------------------------------------------------------------------------- */
 
 typedef struct { float temperature, top_p, min_p, repetition_penalty; int top_k, n_recent; const int32_t *recent; } Sampling;
 typedef struct { float p; int id; } Choice;
@@ -710,117 +606,112 @@ static int more_likely(const void *a, const void *b) {
     const Choice *x = a, *y = b;
     return x->p != y->p ? (x->p < y->p ? 1 : -1) : x->id - y->id;
 }
-static double draw(uint64_t *state) { /* splitmix64, as a number from 0 up to 1 */
-    uint64_t z = *state += 0x9E3779B97F4A7C15ull;
-    z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9ull, z = (z ^ (z >> 27)) * 0x94D049BB133111EBull;
-    return (double)((z ^ (z >> 31)) >> 11) * 0x1p-53;
-}
 /* Picks a token from logits [V], which it overwrites with probabilities. top_k 0, top_p 1, min_p 0 and
  * repetition_penalty 1 each change nothing; temperature 0 takes the most likely. room: space for V choices. */
 int tf_sample(float *logits, int V, const Sampling *s, uint64_t *state, Choice *room) {
     int best = 0, n = 0, k = s->top_k > 0 && s->top_k < V ? s->top_k : V;
-    double sum = 0, kept = 0, temperature = s->temperature > 0 ? (double)s->temperature : 1;
+    double sum = 0, kept = 0;
     for (int i = 0; i < s->n_recent; i++) {
-        int id = s->recent[i], again = 0;
+        int id = s->recent[i], again = id < 0 || id >= V;
         for (int j = 0; j < i; j++) again |= s->recent[j] == id;
-        if (id >= 0 && id < V && !again) logits[id] *= logits[id] > 0 ? 1 / s->repetition_penalty : s->repetition_penalty;
+        if (!again) logits[id] *= logits[id] > 0 ? 1 / s->repetition_penalty : s->repetition_penalty;
     }
     for (int i = 1; i < V; i++) if (logits[i] > logits[best]) best = i;
-    float top = logits[best];
-    for (int i = 0; i < V; i++) sum += (double)(logits[i] = expf((logits[i] - top) / (float)temperature));
-    for (int i = 0; i < V; i++) logits[i] = (float)((double)logits[i] / sum);
+    float top = logits[best], temperature = s->temperature > 0 ? s->temperature : 1;
+    for (int i = 0; i < V; i++) sum += logits[i] = expf((logits[i] - top) / temperature);
+    for (int i = 0; i < V; i++) logits[i] = logits[i] / sum;
     if (s->temperature <= 0) return best;
     for (int i = 0; i < V; i++) if (logits[i] >= s->min_p * logits[best]) room[n++] = (Choice){logits[i], i};
-    if (k < V || s->top_p < 1) qsort(room, (size_t)n, sizeof *room, more_likely);
+    if (k < V || s->top_p < 1) qsort(room, n, sizeof *room, more_likely);
     n = n < k ? n : k;
-    for (int i = 0; i < n; i++) if ((kept += (double)room[i].p) >= (double)s->top_p && s->top_p < 1) n = i + 1;
-    double u = draw(state) * kept;
-    for (int i = 0; i < n; i++) if ((u -= (double)room[i].p) < 0) return room[i].id;
+    for (int i = 0; i < n; i++) if ((kept += room[i].p) >= s->top_p && s->top_p < 1) n = i + 1;
+    uint64_t z = *state += 0x9E3779B97F4A7C15ull; /* splitmix64 */
+    z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9ull, z = (z ^ (z >> 27)) * 0x94D049BB133111EBull;
+    double u = ((z ^ (z >> 31)) >> 11) * 0x1p-53 * kept;
+    for (int i = 0; i < n; i++) if ((u -= room[i].p) < 0) return room[i].id;
     return n ? room[n - 1].id : best;
 }
 
-/* ---- (6) The program. --------------------------------------------------------------------------------------- */
+/* ---- (6) The program. --------------------------------------------------------------------------------------------- */
 #ifndef TF_LIBRARY
 
-typedef struct { Model *m; Context *c; int32_t *ids; float *logits; Choice *room; int pos, most, probs; Sampling how; uint64_t seed; } Talk;
-
+typedef struct {
+    Model *m; Context *c; int32_t *ids; float *logits; Choice *room; Sampling how; uint64_t seed; int pos, most, probs;
+} Talk;
 static void print_piece(const Model *m, int id) { /* on a terminal without the bytes that could steer it */
-    const char *bytes;
-    for (int i = 0, n = tf_piece(m, id, &bytes), screen = isatty(1); i < n; i++)
+    char bytes[1024];
+    for (int i = 0, n = tf_piece(m, id, bytes, sizeof bytes), screen = isatty(1); i < n; i++)
         putchar(screen && (uint8_t)bytes[i] < 32 && bytes[i] != '\n' && bytes[i] != '\t' ? '?' : bytes[i]);
 }
-/* Feeds the n tokens that stand at pos, then writes until a turn or document ends; returns how many tokens it wrote. */
-static int say(Talk *t, int n, int budget) {
+/* Feeds the n tokens that stand at pos, then writes until a turn or document ends, or the budget. */
+static void say(Talk *t, int n, int budget) {
     int32_t zeros[BATCH] = {0}, places[BATCH];
-    uint8_t want[BATCH] = {0};
-    for (int written = 0;; written++) {
+    uint8_t want[BATCH];
+    for (; budget >= 0; budget--, n = 1) {
         for (int end = t->pos + n, step; t->pos < end; t->pos += step) {
             step = end - t->pos < BATCH ? end - t->pos : BATCH;
             for (int i = 0; i < step; i++) places[i] = t->pos + i, want[i] = t->pos + i == end - 1;
             tf_forward(t->c, step, t->ids + t->pos, zeros, places, want, t->logits);
         }
-        if (written == budget || t->pos >= t->most) return written;
+        if (!budget || t->pos >= t->most) return;
         t->how.n_recent = t->pos < 64 ? t->pos : 64, t->how.recent = t->ids + t->pos - t->how.n_recent;
-        int id = t->ids[t->pos] = tf_sample(t->logits, (int)t->m->V, &t->how, &t->seed, t->room);
-        if (id == t->m->eos || id == t->m->bos || id == t->m->turn_end) return written;
+        int id = t->ids[t->pos] = tf_sample(t->logits, t->m->V, &t->how, &t->seed, t->room);
+        if (id == t->m->eos || id == t->m->bos || id == t->m->turn_end) return;
         print_piece(t->m, id);
-        for (int k = 0; k < t->probs; k++) { /* a line a token: what it could have been, most likely first */
-            int top = 0;
-            for (int i = 1; i < t->m->V; i++) if (t->logits[i] > t->logits[top]) top = i;
-            printf("%s%5.1f %% [", k ? "  " : "\t", 100 * (double)t->logits[top]);
+        for (int k = 0, top = 0; k < t->probs; k++, t->logits[top] = -1) { /* what it could have been, likeliest first */
+            for (int i = 0; i < t->m->V; i++) if (t->logits[i] > t->logits[top]) top = i;
+            printf("%s%5.1f %% [", k ? "  " : "\t", 100.0 * t->logits[top]);
             print_piece(t->m, top), fputs(k == t->probs - 1 ? "]\n" : "]", stdout);
-            t->logits[top] = -1;
         }
-        fflush(stdout), n = 1;
+        fflush(stdout);
     }
 }
-static int add(Talk *t, int n, Str text, int specials) { /* puts text behind the n tokens that wait; most + 1: no room */
-    int room = t->most - t->pos - n, more = room < 0 ? -1 : tf_encode(t->m, text.at, (int)text.n, specials, t->ids + t->pos + n, room);
+static int add(Talk *t, int n, Str text, int specials) { /* behind the n tokens that wait; most + 1: there is no room */
+    int room = t->most - t->pos - n, more = -1;
+    if (room >= 0) more = tf_encode(t->m, text.at, text.n, specials, t->ids + t->pos + n, room);
     return more < 0 || more > room ? t->most + 1 : n + more;
 }
-static const char *option(int argc, char **argv, const char *name, const char *otherwise) {
-    for (int i = 2; i + 1 < argc; i++) if (!strcmp(argv[i], name)) return argv[i + 1];
-    return otherwise;
-}
 int main(int argc, char **argv) {
-    static const char usage[] = "usage: run MODEL.gguf [-p PROMPT] [-n TOKENS] [-t THREADS] [-c CONTEXT] [--temp T] [--top-k K]\n"
-        "           [--top-p P] [--min-p P] [--repeat R] [--seed S] [--probs N]\nWithout -p it is a conversation.\n";
-    char error[256] = "there is not enough memory", line[8192], seed[32];
-    int probs = argc > 2 && !strcmp(argv[argc - 1], "--probs");
-    for (int i = 2; i < argc - probs; i += 2)
-        if (!strstr(usage, argv[i]) || *argv[i] != '-' || i + 1 == argc) return fprintf(stderr, "run: what is %s?\n%s", argv[i], usage), 2;
-    if (argc < 2 || *argv[1] == '-') return fputs(usage, stderr), 2;
-    snprintf(seed, sizeof seed, "%ld", (long)time(NULL));
-    Talk t = {.how = {.temperature = (float)atof(option(argc, argv, "--temp", "0.8")), .top_p = (float)atof(option(argc, argv, "--top-p", "1")),
-                      .min_p = (float)atof(option(argc, argv, "--min-p", "0.05")), .top_k = atoi(option(argc, argv, "--top-k", "0")),
-                      .repetition_penalty = (float)atof(option(argc, argv, "--repeat", "1"))},
-              .seed = strtoull(option(argc, argv, "--seed", seed), NULL, 10), .probs = atoi(option(argc, argv, "--probs", "0"))};
-    const char *prompt = option(argc, argv, "-p", NULL), *threads = option(argc, argv, "-t", NULL);
-    int budget = atoi(option(argc, argv, "-n", "256")), workers = threads ? atoi(threads) : (int)sysconf(_SC_NPROCESSORS_ONLN);
-    Model *m = t.m = tf_open(argv[1], error, sizeof error);
-    if (m) t.c = tf_context(m, 1, atoi(option(argc, argv, "-c", "0")), workers, error, sizeof error);
-    if (t.c) t.most = (int)t.c->T, t.ids = calloc((size_t)t.most + 1, 4), t.logits = calloc((size_t)m->V, 4), t.room = calloc((size_t)m->V, sizeof(Choice));
-    if (!t.c || !t.ids || !t.logits || !t.room) return fprintf(stderr, "run: %s: %s\n", argv[1], error), 1;
-    if (prompt) {
-        int n = m->add_bos;
-        t.ids[0] = m->bos < 0 ? 0 : m->bos;
-        n = add(&t, n, (Str){prompt, (long)strlen(prompt)}, 0), n += !n; /* an empty prompt: the beginning of any document */
-        if (n > t.most) return fprintf(stderr, "run: the prompt is longer than the context of %d tokens: shorten it\n", t.most), 1;
-        fputs(prompt, stdout), say(&t, n, budget), putchar('\n');
+    enum { PROMPT, TOKENS, THREADS, CONTEXT, TEMP, TOP_K, TOP_P, MIN_P, REPEAT, SEED, OPTIONS };
+    static const char *names[] = {"-p", "-n", "-t", "-c", "--temp", "--top-k", "--top-p", "--min-p", "--repeat", "--seed"};
+    const char *given[] = {NULL, "256", NULL, "0", "0.8", "0", "1", "0.05", "1", NULL};
+    char error[256] = "there is not enough memory", line[8192];
+    int probs = 0, bad = argc < 2 || *argv[1] == '-';
+    for (int i = 2, o; i < argc; i++) {
+        for (o = 0; o < OPTIONS && strcmp(argv[i], names[o]);) o++;
+        if (o < OPTIONS && i + 1 < argc) given[o] = argv[++i];
+        else if (!strcmp(argv[i], "--probs")) probs = 5;
+        else bad = 1;
     }
-    Str before = get_string(m, "twofold.chat.user.prefix"), after = get_string(m, "twofold.chat.user.suffix"), start = get_string(m, "twofold.chat.start");
+    if (bad) return fputs("usage: run MODEL.gguf [-p PROMPT] [-n TOKENS] [-t THREADS] [-c CONTEXT] [--temp T] [--top-k K]\n"
+        "           [--top-p P] [--min-p P] [--repeat R] [--seed S] [--probs]\nWithout -p it is a conversation.\n", stderr), 2;
+    Talk t = {.how = {atof(given[TEMP]), atof(given[TOP_P]), atof(given[MIN_P]), atof(given[REPEAT]), atoi(given[TOP_K]), 0, NULL},
+              .seed = given[SEED] ? strtoull(given[SEED], NULL, 10) : (uint64_t)time(NULL), .probs = probs};
+    int budget = atoi(given[TOKENS]), threads = given[THREADS] ? atoi(given[THREADS]) : (int)sysconf(_SC_NPROCESSORS_ONLN);
+    Model *m = t.m = tf_open(argv[1], error, sizeof error);
+    if (m && (t.c = tf_context(m, 1, atoi(given[CONTEXT]), threads, error, sizeof error)))
+        t.most = t.c->T, t.ids = calloc(t.most + 1, 4), t.logits = calloc(m->V, 4), t.room = calloc(m->V, sizeof(Choice));
+    if (!t.ids || !t.logits || !t.room) return fprintf(stderr, "run: %s: %s\n", argv[1], error), 1;
+    if (given[PROMPT]) {
+        t.ids[0] = m->bos < 0 ? 0 : m->bos;
+        int n = add(&t, m->add_bos, (Str){given[PROMPT], strlen(given[PROMPT])}, 0);
+        n += !n; /* an empty prompt: the beginning of any document */
+        if (n > t.most) return fprintf(stderr, "run: the prompt is longer than the context of %d tokens\n", t.most), 1;
+        fputs(given[PROMPT], stdout), say(&t, n, budget), putchar('\n');
+    }
+    Str before = get_string(m, "twofold.chat.user.prefix"), after = get_string(m, "twofold.chat.user.suffix");
     Str answer = get_string(m, "twofold.chat.assistant.prefix"), close = get_string(m, "twofold.chat.assistant.suffix");
-    if (close.n) tf_encode(m, close.at, (int)close.n, 1, &m->turn_end, 1);
-    if (!prompt && !answer.n) fputs("run: this model takes no turns: it goes on with what you write\n", stderr);
-    while (!prompt && (fputs("> ", stdout), fflush(stdout), fgets(line, sizeof line, stdin))) {
-        Str parts[] = {t.pos ? close : start, before, {line, (long)strcspn(line, "\n")}, after, answer};
+    Str start = get_string(m, "twofold.chat.start");
+    if (close.n) tf_encode(m, close.at, close.n, 1, &m->turn_end, 1);
+    if (!given[PROMPT] && !answer.n) fputs("run: this model takes no turns: it goes on with what you write\n", stderr);
+    while (!given[PROMPT] && (fputs("> ", stdout), fflush(stdout), fgets(line, sizeof line, stdin))) {
+        Str parts[] = {t.pos ? close : start, before, {line, strcspn(line, "\n")}, after, answer};
         int n = 0;
         for (int i = 0; i < 5; i++) n = add(&t, n, parts[i], i != 2);
-        if (n > t.most) fputs(t.pos ? "(the conversation fills the context: it starts anew, say it again)\n" : "(too long)\n", stderr), t.pos = 0;
+        if (n > t.most) fputs(t.pos ? "(the context is full: it starts anew, say it again)\n" : "(too long)\n", stderr), t.pos = 0;
         else if (n) say(&t, n, budget);
         putchar('\n');
     }
-    tf_context_free(t.c), tf_close(m), free(t.ids), free(t.logits), free(t.room);
-    return 0;
+    return tf_context_free(t.c), tf_close(m), free(t.ids), free(t.logits), free(t.room), 0;
 }
 #endif
