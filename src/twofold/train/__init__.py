@@ -1,1 +1,50 @@
-"""To be described by its author."""
+"""Training: from a corpus to `model.gguf`. Needs the extra [train] (torch).
+
+`pretrain` makes a base model from text, `finetune` teaches a model to answer from conversations, `plan` is the
+dial, `resume` goes on with a run that was stopped or killed. See docs/train.md.
+
+Not covered: preferences, rewards, more than one device.
+"""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from twofold.base.errors import MissingExtraError
+
+try:
+    import torch as _torch  # noqa: F401
+except ImportError as error:
+    raise MissingExtraError("Training", "train") from error
+
+from twofold.train import finetune as _finetune
+from twofold.train import pretrain as _pretrain
+from twofold.train.finetune import FinetuneConfig, FinetunePlan, finetune
+from twofold.train.folder import read_recipe
+from twofold.train.loop import Stopped
+from twofold.train.pretrain import PretrainConfig, Result, plan, pretrain
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+_RUNS = {"pretrain": _pretrain.run, "finetune": _finetune.run}
+
+
+def resume(folder: str | Path, *, console: "Console | None" = None) -> Result:
+    """Return the run of `folder`, finished: from its last checkpoint, or from its start if it has none.
+
+    Raises UsageError when the folder holds no run, and as `pretrain` and `finetune` do.
+    """
+    return _RUNS[read_recipe(Path(folder)).kind](Path(folder), console=console)
+
+
+__all__ = [
+    "FinetuneConfig",
+    "FinetunePlan",
+    "PretrainConfig",
+    "Result",
+    "Stopped",
+    "finetune",
+    "plan",
+    "pretrain",
+    "resume",
+]

@@ -1,0 +1,117 @@
+"""How good the model is: bits per byte on text it has not seen, and what it writes.
+
+Bits per byte divides by the bytes of the text instead of by tokens, so that models with different tokenizers
+compare. The cost of predicting where a document ends counts too. Every row of the held-out text is read from
+scratch, so the first tokens of a row have little to go on: a model looks slightly better in use.
+
+Not covered: tasks, and text longer than the model's context.
+"""
+
+import dataclasses
+import math
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from twofold.tokens import Tokenizer
+from twofold.train.data import IGNORED, Batch, Conversations, Data, Ids, Windows
+from twofold.train.transformer import Transformer
+
+EVALUATION_TOKENS = 4096  # per forward pass
+
+
+@dataclasses.dataclass(frozen=True)
+class Score:
+    """A held-out text's cost: `loss_nats` per target, `bits_per_byte`, and what they were computed on."""
+
+    loss_nats: float
+    bits_per_byte: float
+    tokens: int
+    bytes: int
+
+
+class HeldOut:
+    """The held-out part of a corpus in rows, or its first `max_tokens` tokens."""
+
+    def __init__(
+        self,
+        tokens: Ids,
+        mask: npt.NDArray[np.uint8] | None,
+        tokenizer: Tokenizer,
+        *,
+        context: int,
+        max_tokens: int | None = None,
+    ) -> None:
+        separator = tokenizer.special_id("<|endoftext|>")
+        tokens = tokens[: max_tokens or len(tokens)]
+        context = min(context, len(tokens) - 1)
+        rows = max(1, EVALUATION_TOKENS // context)
+        self.data: Data
+        if mask is None:
+            windows = Windows(tokens, context=context, rows=rows, separator=separator, seed=0, shuffle=False)
+            self.data, total = windows, windows.count
+        else:
+            chats = Conversations(
+                tokens,
+                mask[: len(tokens)],
+                context=context,
+                rows=rows,
+                separator=separator,
+                seed=0,
+                shuffle=False,
+            )
+            self.data, total = chats, round(chats.epoch_steps * rows)
+        self.batches, self._last_rows = math.ceil(total / rows), total - (math.ceil(total / rows) - 1) * rows
+        self._sizes = token_sizes(tokenizer)
+
+    def batch(self, index: int) -> Batch:
+        """Return the rows of one forward pass; the last one is shorter."""
+        batch = self.data.batch(index)
+        if index < self.batches - 1:
+            return batch
+        return Batch(*(array[: self._last_rows] for array in (batch.ids, batch.targets, batch.documents)))
+
+    @torch.no_grad()
+    def score(self, net: Transformer) -> Score:
+        """Return the model's score on all rows."""
+        device = net.token_embd.device
+        nats, tokens, size = 0.0, 0, 0
+        for index in range(self.batches):
+            batch = self.batch(index)
+            ids, targets, documents = (
+                torch.from_numpy(array).to(device) for array in (batch.ids, batch.targets, batch.documents)
+            )
+            nats += float(net.loss(ids, targets, documents))
+            counted = batch.targets[batch.targets != IGNORED]
+            tokens += counted.size
+            size += int(self._sizes[counted].sum())
+        return Score(nats / max(1, tokens), nats / math.log(2) / max(1, size), tokens, size)
+
+
+def token_sizes(tokenizer: Tokenizer) -> npt.NDArray[np.int64]:
+    """Return how many bytes of text each token stands for [V]; special tokens stand for none."""
+    types = tokenizer.vocabulary.types
+    return np.array(
+        [0 if types[i] == 3 else len(tokenizer.token_bytes(i)) for i in range(tokenizer.vocab_size)], np.int64
+    )
+
+
+@torch.no_grad()
+def sample(
+    net: Transformer, ids: list[int], *, count: int, seed: int, stop: frozenset[int], temperature: float = 0.8
+) -> list[int]:
+    """Return up to `count` tokens that the model adds to `ids`, drawn with `seed`; ends before a stop token.
+
+    Slow and simple: every token reads the whole text again. The engine in twofold.run is the fast way.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    text = list(ids)
+    for _ in range(count):
+        window = torch.tensor([text[-net.config.context :]], device=net.token_embd.device)
+        logits_V = net.logits(window)[0, -1].cpu() / temperature
+        token = int(torch.multinomial(logits_V.softmax(-1), 1, generator=generator))
+        if token in stop:
+            break
+        text.append(token)
+    return text[len(ids) :]

@@ -1,0 +1,89 @@
+"""From torch to the files that stay: `model.gguf`, `card.md` and the loss curve.
+
+Not covered: other formats; `twofold convert` makes them from model.gguf.
+"""
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from twofold.base import runlog
+from twofold.base.errors import BadFileError
+from twofold.base.files import write_text
+from twofold.parameters import Model, save_gguf
+from twofold.tokens import Tokenizer
+from twofold.train.curve import draw
+from twofold.train.transformer import Transformer
+
+
+def to_model(net: Transformer, tokenizer: Tokenizer, card: dict[str, Any]) -> Model:
+    """Return the network as a model in memory; its float32 tensors share memory with a CPU network."""
+    tensors = {name: parameter.detach().float().cpu().numpy() for name, parameter in net.named().items()}
+    return Model(config=net.config, tokenizer=tokenizer, card=card, tensors=tensors)
+
+
+def from_model(model: Model, *, compute: torch.dtype = torch.float32) -> Transformer:
+    """Return a network with the model's weights. Raises BadFileError for graphs that are not trained here."""
+    config = model.config
+    if config.qkv_bias or config.rope_interleaved or config.rope_scaling or config.sliding_window:
+        raise BadFileError(
+            f"A model of the family {config.family} cannot be trained further here; Qwen3's dense ones can."
+        )
+    net = Transformer(config, compute=compute)
+    with torch.no_grad():
+        for name, parameter in net.named().items():
+            parameter.copy_(torch.tensor(model.tensors[name]))
+    return net
+
+
+def with_end(tokenizer: Tokenizer, name: str) -> Tokenizer:
+    """Return the tokenizer with another token that ends a text: of a document, or of a turn."""
+    vocabulary = dataclasses.replace(tokenizer.vocabulary, eos_id=tokenizer.special_id(name))
+    return Tokenizer(vocabulary)
+
+
+def write_files(folder: Path, model: Model, file_type: str) -> Path:
+    """Write model.gguf, tokenizer.json, loss.svg and card.md into a run folder; return the model's path."""
+    path = folder / "model.gguf"
+    save_gguf(model, path, file_type)
+    model.tokenizer.save(folder / "tokenizer.json")
+    records = runlog.read(folder / "metrics.jsonl")
+    losses = [(r["step"], r["loss_nats"]) for r in records if r.get("loss_nats") is not None]
+    scores = [(r["step"], r["bits_per_byte"]) for r in records if r.get("bits_per_byte") is not None]
+    write_text(folder / "loss.svg", draw(losses, scores))
+    write_text(folder / "card.md", spell(model.card))
+    return path
+
+
+def spell(card: dict[str, Any]) -> str:
+    """Return a model card as Markdown, with the loss curve beside it."""
+    lines = [f"# {card['name']}", "", card.get("summary", ""), ""]
+    for name in ("parents", "data", "scores"):
+        if card.get(name):
+            lines += [f"## {name.capitalize()}", "", *_table(card[name]), ""]
+    lines += ["## Loss", "", "![Loss over steps](loss.svg)", ""]
+    if card.get("samples"):
+        lines += ["## Samples", "", "What it writes, unedited; it makes things up.", ""]
+        for entry in card["samples"]:
+            text = (entry["prompt"] + entry["text"]).replace("<|endoftext|>", "").strip()
+            lines += ["```text", text.replace("```", "'''"), "```", ""]
+    for name in ("training", "recipe"):
+        if card.get(name):
+            lines += [f"## {name.capitalize()}", ""]
+            lines += [f"- {key}: {value}" for key, value in card[name].items()] + [""]
+    for name in ("limits", "notes"):
+        if card.get(name):
+            lines += [f"## {name.capitalize()}", "", *(f"- {line}" for line in card[name]), ""]
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def _table(rows: Sequence[dict[str, Any]]) -> list[str]:
+    columns = list(dict.fromkeys(key for row in rows for key in row))
+    lines = ["| " + " | ".join(columns) + " |", "|" + "---|" * len(columns)]
+    for row in rows:
+        cells = (str(row.get(column, "")).replace("|", "\\|").replace("\n", " ") for column in columns)
+        lines.append("| " + " | ".join(cells) + " |")
+    return lines

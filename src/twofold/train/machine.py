@@ -1,0 +1,135 @@
+"""What this machine can do: a few seconds of measuring before a run is planned.
+
+Nothing is assumed about the processor: 16-bit products are used where they prove faster, and as many threads
+as prove faster (on a busy machine one thread may beat two that wait for each other).
+
+Not covered: more than one device.
+"""
+
+import dataclasses
+import os
+import time
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from twofold.base.errors import UsageError
+from twofold.parameters import ModelConfig
+from twofold.train.loop import gradients
+from twofold.train.data import Batch
+from twofold.train.optimiser import Optimiser, OptimizerConfig
+from twofold.train.transformer import Transformer
+
+PRODUCT = 1024  # rows and columns of the products that measure the peak
+CPU_MICRO_TOKENS = 4096
+CUDA_MICRO_TOKENS = 65536
+
+
+@dataclasses.dataclass(frozen=True)
+class Machine:
+    """`device` cpu or cuda; `compute` the dtype of products; `peak_flops` operations per second in it."""
+
+    device: str
+    compute: str
+    threads: int
+    peak_flops: float
+
+
+def measure(device: str = "auto", compute: str = "auto", threads: int | None = None) -> Machine:
+    """Return what the machine can do, measured in a second or two. Raises UsageError."""
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    if device == "cuda" and not torch.cuda.is_available():
+        raise UsageError("There is no CUDA device that torch can use here; leave device=auto.")
+    candidates = [threads] if threads else sorted({1, cores()})
+    kinds = ["float32", "bfloat16"] if compute == "auto" else [compute]
+    best: Machine | None = None
+    for kind in kinds:
+        for count in candidates if device == "cpu" else candidates[-1:]:
+            torch.set_num_threads(count)
+            found = Machine(device, kind, count, _product_flops(device, getattr(torch, kind)))
+            # 16 bits lose precision and threads disturb each other: each must pay to be taken.
+            if best is None or found.peak_flops > best.peak_flops * (1.3 if kind != best.compute else 1.05):
+                best = found
+    assert best is not None
+    torch.set_num_threads(best.threads)
+    return best
+
+
+def cores() -> int:
+    """Return how many processors this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _product_flops(device: str, dtype: torch.dtype) -> float:
+    a = torch.ones(PRODUCT, PRODUCT, dtype=dtype, device=device)
+    best_s = min(_timed(lambda: a @ a, device) for _ in range(12))
+    return 2 * PRODUCT**3 / best_s
+
+
+def _timed(work: Callable[[], object], device: str) -> float:
+    began = time.perf_counter()
+    work()
+    if device == "cuda":
+        torch.cuda.synchronize()
+    return time.perf_counter() - began
+
+
+def micro_rows(machine: Machine, rows: int, context: int) -> int:
+    """Return how many rows go through at a time: a divisor of `rows` that suits the cache."""
+    most = max(1, (CUDA_MICRO_TOKENS if machine.device == "cuda" else CPU_MICRO_TOKENS) // context)
+    return max(size for size in range(1, min(rows, most) + 1) if rows % size == 0)
+
+
+@dataclasses.dataclass(frozen=True)
+class Pace:
+    """Seconds for a micro-batch forward and backward, for an update, and per token of evaluation."""
+
+    micro_s: float
+    update_s: float
+    evaluation_token_s: float
+    threads: int
+
+    def step_s(self, rows: int, micro: int) -> float:
+        """Return the seconds of a step."""
+        return self.micro_s * rows / micro + self.update_s
+
+
+def pace(machine: Machine, config: ModelConfig, micro: int, *, limit_s: float = 6.0) -> Pace:
+    """Return how fast this model learns here, measured on random tokens for about `limit_s` seconds.
+
+    Tries one thread and all of them when `machine` leaves it open, and says which was faster.
+    """
+    dtype = getattr(torch, machine.compute)
+    net = Transformer(config, compute=dtype).to(machine.device)
+    net.initialise(0)
+    rates = OptimizerConfig(muon_lr=0.0, embedding_lr=0.0, head_lr=0.0, norm_lr=0.0)
+    optimiser = Optimiser(net.named(), rates, compute=dtype)
+    generator = torch.Generator().manual_seed(0)
+    ids = torch.randint(0, config.vocab_size, (micro, config.context), generator=generator)
+    documents = (torch.arange(config.context) // 200).expand(micro, config.context).contiguous()
+    batch = Batch(ids.numpy(), ids.numpy(), documents.numpy())
+
+    def learn() -> Tensor:
+        return gradients(net, batch, micro)
+
+    found: list[Pace] = []
+    choices = sorted({machine.threads, 1, cores()}) if machine.device == "cpu" else [machine.threads]
+    for threads in choices:
+        torch.set_num_threads(threads)
+        learn()  # the first one builds caches
+        times, until = [], time.perf_counter() + limit_s / 2 / len(choices)
+        while len(times) < 2 or time.perf_counter() < until:
+            times.append(_timed(learn, machine.device))
+        # The mean, not the best: a busy machine stays busy.
+        micro_s = sum(times) / len(times)
+        update_s = min(
+            _timed(lambda: (learn(), optimiser.step(0.0)), machine.device) for _ in range(2)
+        ) - min(times)
+        with torch.no_grad():
+            score_s = _timed(lambda: net.loss(ids, ids, documents), machine.device)
+        found.append(Pace(micro_s, max(update_s, 0.01 * micro_s), score_s / ids.numel(), threads))
+    chosen = min(found, key=lambda one: one.micro_s + one.update_s)
+    torch.set_num_threads(chosen.threads)
+    return chosen

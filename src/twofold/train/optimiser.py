@@ -1,0 +1,154 @@
+"""Muon for matrices, AdamW for the rest.
+
+Muon (Jordan et al. 2024, kellerjordan.github.io/posts/muon) keeps a running mean of the gradient and replaces
+it by the nearest matrix whose singular values are all about 1, found by a few Newton–Schulz steps: rare
+directions count as much as common ones. A step's size is then a property of the matrix's shape alone, which is
+why one learning rate holds across widths. Embeddings, the head and norms, whose rows are looked up or scale
+single channels, take AdamW (Loshchilov & Hutter 2019, arXiv:1711.05101).
+
+The state is plain tensors by parameter name, so that a checkpoint is a dictionary.
+
+Not covered: sharding over devices.
+"""
+
+import dataclasses
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+# Coefficients of the quintic that pushes singular values towards 1 fastest, from the Muon article.
+QUINTIC = (3.4445, -4.7750, 2.0315)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class OptimizerConfig:
+    """Learning rates are those of the stable phase; None means: the dial decides from width and batch."""
+
+    muon_lr: float | None = None
+    embedding_lr: float | None = None
+    head_lr: float | None = None
+    norm_lr: float | None = None
+    muon_momentum: float = 0.95
+    newton_schulz_steps: int = 5
+    beta1: float = 0.9
+    beta2: float = 0.95
+    eps: float = 1e-10
+    weight_decay: float = 0.0
+    clip: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.muon_momentum < 1 or not 0 <= self.beta1 < 1 or not 0 < self.beta2 < 1:
+            raise ValueError("momentum and betas lie between 0 and 1.")
+        if self.newton_schulz_steps < 1 or self.clip <= 0:
+            raise ValueError("newton_schulz_steps and clip are above 0.")
+
+
+class Optimiser:
+    """Holds the state of all parameters of a transformer and updates them from their gradients."""
+
+    def __init__(
+        self, parameters: Mapping[str, nn.Parameter], config: OptimizerConfig, *, compute: torch.dtype
+    ) -> None:
+        """Sort `parameters` (by GGUF name) into Muon's and AdamW's. `compute`: dtype of Newton–Schulz.
+
+        All learning rates of `config` must be numbers.
+        """
+        rates = (config.muon_lr, config.embedding_lr, config.head_lr, config.norm_lr)
+        assert all(rate is not None for rate in rates), "the plan fills in the learning rates"
+        self.parameters, self.config, self.compute = dict(parameters), config, compute
+        self.updates = 0
+        self.groups: dict[tuple[int, ...], list[str]] = {}  # matrices of one shape go through together
+        self.adam: dict[str, float] = {}
+        self.state: dict[str, Tensor] = {}
+        for name, parameter in self.parameters.items():
+            if name.startswith("blk.") and parameter.ndim == 2:
+                self.groups.setdefault(tuple(parameter.shape), []).append(name)
+                self.state[f"{name}.momentum"] = torch.zeros_like(parameter)
+            else:
+                rate = config.norm_lr if parameter.ndim == 1 else config.embedding_lr
+                rate = config.head_lr if name == "output.weight" else rate
+                assert rate is not None
+                self.adam[name] = rate
+                self.state[f"{name}.mean"] = torch.zeros_like(parameter)
+                self.state[f"{name}.square"] = torch.zeros_like(parameter)
+
+    @torch.no_grad()
+    def step(self, scale: float) -> float:
+        """Apply one update with all learning rates times `scale` (the schedule); drop the gradients.
+
+        Returns the norm of the whole gradient before clipping.
+        """
+        gradients = {name: _gradient(parameter) for name, parameter in self.parameters.items()}
+        norm = torch.stack(torch._foreach_norm(list(gradients.values()))).norm()
+        factor = (self.config.clip / (norm + 1e-6)).clamp(max=1.0)
+        self.updates += 1
+        for name, rate in self.adam.items():
+            self._adamw(name, gradients[name] * factor, rate * scale)
+        for names in self.groups.values():
+            self._muon(names, [gradients[name] * factor for name in names], scale)
+        for parameter in self.parameters.values():
+            parameter.grad = None
+        return float(norm)
+
+    def _adamw(self, name: str, gradient: Tensor, rate: float) -> None:
+        beta1, beta2, parameter = self.config.beta1, self.config.beta2, self.parameters[name]
+        mean, square = self.state[f"{name}.mean"], self.state[f"{name}.square"]
+        mean.lerp_(gradient, 1 - beta1)
+        square.lerp_(gradient.square(), 1 - beta2)
+        root = (square / (1 - beta2**self.updates)).sqrt_().add_(self.config.eps)
+        parameter.addcdiv_(mean, root, value=-rate / (1 - beta1**self.updates))
+
+    def _muon(self, names: list[str], gradients: list[Tensor], scale: float) -> None:
+        assert self.config.muon_lr is not None
+        rate = self.config.muon_lr * scale
+        # A short memory at first, when the gradient still turns quickly.
+        momentum = min(
+            self.config.muon_momentum, 0.85 + (self.config.muon_momentum - 0.85) * self.updates / 300
+        )
+        blended = []
+        for name, gradient in zip(names, gradients, strict=True):
+            mean = self.state[f"{name}.momentum"]
+            mean.lerp_(gradient, 1 - momentum)
+            blended.append(gradient.lerp(mean, momentum))  # Nesterov: look one step ahead
+        steps = self.config.newton_schulz_steps
+        updates = orthogonalise(torch.stack(blended).to(self.compute), steps).to(torch.float32)
+        for name, update in zip(names, updates, strict=True):
+            parameter = self.parameters[name]
+            rows, columns = parameter.shape
+            # Outputs keep a size of about 1 whatever the shape (spectral scaling, arXiv:2310.17813).
+            parameter.mul_(1 - rate * self.config.weight_decay)
+            parameter.add_(update, alpha=-rate * max(1.0, rows / columns) ** 0.5)
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Return the state by name; `updates` is the number of steps so far."""
+        return {**self.state, "updates": torch.tensor(self.updates)}
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        """Take over a state that `state_dict` returned."""
+        self.updates = int(state["updates"])
+        for name, tensor in self.state.items():
+            tensor.copy_(state[name])
+
+
+def _gradient(parameter: nn.Parameter) -> Tensor:
+    assert parameter.grad is not None, "a parameter took no part in the loss"
+    return parameter.grad
+
+
+def orthogonalise(matrices_NRC: Tensor, steps: int) -> Tensor:
+    """Return matrices with the same singular vectors and all singular values near 1 (about 0.7 to 1.2).
+
+    `matrices_NRC`: a stack [N, rows, columns] in the dtype to compute in. Newton–Schulz: an odd polynomial of
+    the matrix, applied again and again, is that polynomial of every singular value.
+    """
+    a, b, c = QUINTIC
+    x = matrices_NRC
+    tall = x.shape[1] > x.shape[2]
+    if tall:
+        x = x.transpose(1, 2)
+    x = x / (x.float().norm(dim=(1, 2), keepdim=True).to(x.dtype) * 1.02 + 1e-7)
+    for _ in range(steps):
+        gram = x @ x.transpose(1, 2)
+        x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
+    return x.transpose(1, 2) if tall else x
