@@ -1,4 +1,4 @@
-"""The package as people get it: what the wheel holds, and that talking needs no torch."""
+"""The package as people get it: what the wheel holds, and that talking needs no torch and no network."""
 
 import shutil
 import subprocess
@@ -13,6 +13,10 @@ ABSENT = ("torch", "transformers", "datasets", "gguf", "pypdf", "trafilatura", "
 
 BLOCKER = f"""
 import sys
+def no_network(event, arguments):
+    if event in ("socket.connect", "socket.getaddrinfo", "socket.sendto"):
+        raise PermissionError(f"blocked: {{event}}")
+sys.addaudithook(no_network)
 class Blocker:
     def find_spec(self, name, path=None, target=None):
         if name.partition(".")[0] in {ABSENT!r}:
@@ -57,7 +61,7 @@ def test_the_wheel_holds_both_files(root: Path, tmp_path: Path) -> None:
     ],
     ids=lambda arguments: " ".join(arguments[:3]),
 )
-def test_talking_needs_no_torch(arguments: list[str]) -> None:
+def test_talking_needs_no_torch_and_no_network(arguments: list[str]) -> None:
     command = [sys.executable, "-W", "error", "-c", BLOCKER, *arguments]
     result = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL)
     assert result.returncode == 0, result.stdout + result.stderr
