@@ -4,8 +4,7 @@
 
 makes, from a folder of data with a MANIFEST.md that states each file's licence class:
 - `text/train.jsonl.zst` and `text/val.jsonl.zst`: prose to read, the simplest tiers first to be taken;
-- `talk/*.jsonl`: conversations to tune on, one file per set, most of them made by box_talk.py;
-- `credits.json`: every set used with its licence, for the model's card.
+- `talk/*.jsonl`: conversations to tune on, one file per set, most of them made by box_talk.py.
 Only files whose class in the manifest is exactly `open` are read. What is there already is kept.
 
 Not covered: conversations to measure with. Those made by a program resemble each other, so a loss measured on
@@ -20,7 +19,7 @@ import random
 import re
 import sys
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -67,27 +66,61 @@ def build(
     missing or not open.
     """
     data, out = Path(data), Path(out)
-    settings = {"tiers": tiers, "shards": shards, "talks": talks, "seed": seed, "code": code_hash()}
-    done = out / "credits.json"
-    if done.exists():
-        kept = json.loads(done.read_bytes())
-        if kept["settings"] == settings:
-            return BoxData(out / "text", out / "talk", kept["credits"])
     classes = manifest(data)
     for file in [*SHARDS[:shards], VAL, *(one.file for one in box_sets.SETS.values())]:
         if classes.get(file) != "open":
             raise BadFileError(
                 f"{data / file}: its class in MANIFEST.md is {classes.get(file)!r}, not 'open'."
             )
-    sizes: Counter[tuple[str, str]] = Counter()
-    words: Counter[str] = Counter()
-    write_rows(out / "text/train.jsonl.zst", prose(data, SHARDS[:shards], tiers, sizes, words))
-    write_rows(out / "text/val.jsonl.zst", prose(data, [VAL], tiers, Counter(), Counter()))
-    for name, conversations in talk(data, words, talks, seed):
-        write_rows(out / f"talk/{name}.jsonl", ({"messages": messages} for messages in conversations))
+    sizes = once(
+        out / "text.json",
+        {"tiers": tiers, "shards": shards},
+        lambda: write_text_files(data, out / "text", SHARDS[:shards], tiers),
+    )
+    once(
+        out / "talk.json",
+        {"talks": talks, "seed": seed, "code": code_hash()},
+        lambda: write_talk_files(data, out / "talk", talks, seed),
+    )
     credits = [*prose_credits(sizes), OWN, *(credit(one) for one in box_sets.SETS.values())]
-    write_text(done, json.dumps({"settings": settings, "credits": credits}, indent=1) + "\n")
     return BoxData(out / "text", out / "talk", credits)
+
+
+def once(done: Path, settings: dict[str, Any], make: Callable[[], Any]) -> Any:
+    """Return what `make` returns, as kept in the file `done` if that was written with the same settings."""
+    if done.exists():
+        kept = json.loads(done.read_bytes())
+        if kept["settings"] == settings:
+            return kept["made"]
+    made = make()
+    write_text(done, json.dumps({"settings": settings, "made": made}, indent=1) + "\n")
+    return made
+
+
+def write_text_files(data: Path, folder: Path, files: list[str], tiers: int) -> list[list[Any]]:
+    """Write the prose; return [source, licence, bytes] of what there is to learn from."""
+    sizes: Counter[tuple[str, str]] = Counter()
+
+    def counted() -> Iterator[dict[str, Any]]:
+        for row in prose(data, files, tiers):
+            sizes[row["source"], row["licence"]] += len(row["text"].encode())
+            yield row
+
+    write_rows(folder / "train.jsonl.zst", counted())
+    write_rows(folder / "val.jsonl.zst", prose(data, [VAL], tiers))
+    return [[source, licence, size] for (source, licence), size in sizes.items()]
+
+
+def write_talk_files(data: Path, folder: Path, talks: int, seed: int) -> dict[str, int]:
+    """Write the conversations, one file per set; return how many each has."""
+    words: Counter[str] = Counter()
+    for row in prose(data, SHARDS[:1], 2):
+        words.update(re.findall(r"\b[a-z]+\b", row["text"]))
+    counts: dict[str, int] = {}
+    for name, conversations in talk(data, words, talks, seed):
+        write_rows(folder / f"{name}.jsonl", ({"messages": messages} for messages in conversations))
+        counts[name] = len(conversations)
+    return counts
 
 
 def manifest(data: Path) -> dict[str, str]:
@@ -108,20 +141,14 @@ def manifest(data: Path) -> dict[str, str]:
     return classes
 
 
-def prose(
-    data: Path, files: list[str], tiers: int, sizes: Counter[tuple[str, str]], words: Counter[str]
-) -> Iterator[dict[str, Any]]:
-    """Return the rows of these tiers; add to `sizes` by (source, licence) and to `words`."""
+def prose(data: Path, files: list[str], tiers: int) -> Iterator[dict[str, Any]]:
+    """Return the rows of these tiers: {text, source, licence, tier}."""
     for file in files:
         path = data / file
         with open_bytes(path) as stream:
             for _, row in records(stream, str(path)):
-                if row["tier"] > tiers:
-                    continue
-                sizes[row["source"], row["licence"]] += len(row["text"].encode())
-                if file == SHARDS[0]:
-                    words.update(re.findall(r"\b[a-z]+\b", row["text"]))
-                yield {"text": row["text"], "source": row["source"], "tier": row["tier"]}
+                if row["tier"] <= tiers:
+                    yield {key: row[key] for key in ("text", "source", "licence", "tier")}
 
 
 def talk(
@@ -152,10 +179,10 @@ def write_rows(path: Path, rows: Iterable[dict[str, Any]]) -> None:
             file.writelines(lines)
 
 
-def prose_credits(sizes: Counter[tuple[str, str]]) -> list[dict[str, str]]:
+def prose_credits(sizes: list[list[Any]]) -> list[dict[str, str]]:
     """Return the credits of the prose, largest first, the many textbooks of one publisher as one."""
     grouped: Counter[tuple[str, str]] = Counter()
-    for (source, licence), size in sizes.items():
+    for source, licence, size in sizes:
         grouped["openstax" if source.startswith("openstax") else source, licence] += size
     return [
         {

@@ -8,6 +8,7 @@ what a very small model is to learn here. All sentences were written for twofold
 # ruff: noqa: SIM905 (a list of words reads best as one line of text)
 
 import random
+import re
 
 from box_lessons import article, capital
 
@@ -177,10 +178,11 @@ def tale(rng: random.Random, hero: str, helper: str) -> str:
 
 def introduce(plot: str, helper: str) -> str:
     """Return the plot with the helper's first appearance as `a` instead of `the`."""
-    first_small, first_great = plot.find(f"the {helper}"), plot.find(f"The {helper}")
-    if first_great >= 0 and (first_small < 0 or first_great < first_small):
-        return plot.replace(f"The {helper}", capital(article(helper)), 1)
-    return plot.replace(f"the {helper}", article(helper), 1)
+
+    def named(found: re.Match[str]) -> str:
+        return capital(article(helper)) if found[1] == "T" else article(helper)
+
+    return re.sub(rf"\b([Tt])he {helper}\b", named, plot, count=1)
 
 
 def pronouns(noun: str) -> tuple[str, str, str]:

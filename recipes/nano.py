@@ -39,15 +39,17 @@ def make_data(folder: Path, tales: int, talks: int, seed: int = 0) -> tuple[Path
     return text, talk
 
 
-def live(out: Path, *, steps: int = 150, console: Console | None = None) -> str:
+def live(
+    out: Path, *, steps: int = 150, tales: int = 3000, talks: int = 3000, console: Console | None = None
+) -> str:
     """Return what the model answers to "Hello!" when the compiled run.c runs it; all files lie in `out`."""
     say = console.print if console else lambda text: None
     say("1. Data: tales and conversations, made by a program.")
-    text, talk = make_data(out / "data", tales=3000, talks=3000)
+    text, talk = make_data(out / "data", tales, talks)
 
     say("2. Tokenizer and corpus: text becomes numbers.")
     corpus = prepare(text, out / "corpus", vocab_size=1024)
-    talks = prepare_conversations(talk, out / "talk", tokenizer=corpus.tokenizer, max_tokens=256)
+    chats = prepare_conversations(talk, out / "talk", tokenizer=corpus.tokenizer, max_tokens=256)
 
     say("3. Pretraining: the model learns to guess the next token.")
     shape = ShapeConfig(depth=2, width=128, context=256)
@@ -58,7 +60,7 @@ def live(out: Path, *, steps: int = 150, console: Console | None = None) -> str:
 
     say("4. Finetuning: it learns to take turns.")
     tune = FinetuneConfig(
-        model=base.folder, corpus=talks.folder, out=out / "chat", name="nano-chat", steps=steps, batch=8
+        model=base.folder, corpus=chats.folder, out=out / "chat", name="nano-chat", steps=steps, batch=8
     )
     chat = finetune(tune, console=console)
 

@@ -1,0 +1,215 @@
+"""The data of the model in the box: right answers, no gaps left, only open sets, the same every time."""
+
+import json
+import random
+import re
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import box_data
+import box_lessons
+import box_sets
+import box_tales
+import box_talk
+import pytest
+import zstandard
+
+from twofold.base.errors import BadFileError
+from twofold.corpus import conversations
+
+
+def test_small_talk_file_is_whole() -> None:
+    wordings = [wording for some in box_talk.blocks().values() for asked, _ in some for wording in asked]
+    twice = [wording for wording, count in Counter(wordings).items() if count > 1]
+    assert not twice, "a wording in two blocks would have two kinds of answers"
+    assert len(wordings) > 500
+    assert {"hello", "self", "can", "cannot", "facts", "thanks", "bye"} <= set(box_talk.blocks())
+
+
+def test_conversations_are_well_formed_and_the_same_each_time() -> None:
+    made = box_talk.made(3000, seed=5)
+    assert made == box_talk.made(3000, seed=5)
+    assert made != box_talk.made(3000, seed=6)
+    words = []
+    for messages in made:
+        roles = [message["role"] for message in messages if message["role"] != "system"]
+        assert roles == ["user", "assistant"] * (len(roles) // 2)
+        for message in messages:
+            assert message["content"].strip()
+            assert not re.search(r"[{}]|\bthe the\b|\ba the\b", message["content"]), message
+        words += [len(m["content"].split()) for m in messages if m["role"] == "assistant"]
+    assert sorted(words)[int(0.95 * len(words))] < 110, "answers are short"
+
+
+def test_sums_are_right() -> None:
+    rng = random.Random(0)
+    for _ in range(500):
+        question, answer = box_lessons.addition(rng)
+        match = re.fullmatch(r"(\d+) ([-+*]) (\d+) = (\d+)\.", answer)
+        assert match, answer
+        a, sign, b, result = match.groups()
+        assert {"+": int(a) + int(b), "-": int(a) - int(b), "*": int(a) * int(b)}[sign] == int(result)
+        asked = [int(n) for n in re.findall(r"\d+", question)]
+        assert not asked or asked == [int(a), int(b)], (question, answer)
+
+
+def test_word_problems_and_counting_are_right() -> None:
+    rng = random.Random(1)
+    for _ in range(200):
+        question, answer = box_lessons.word_problem(rng)
+        a, b = (int(n) for n in re.findall(r"\d+", question))
+        result = a - b if "left" in question else a + b
+        assert f"= {result}." in answer
+    for _ in range(200):
+        question, answer = box_lessons.counting(rng)
+        if match := re.match(r"Which is \w+, (\d+) or (\d+)", question):
+            assert answer.startswith(str(max(map(int, match.groups()))) + " is")
+
+
+def test_days_months_and_spelling_are_right() -> None:
+    rng = random.Random(2)
+    for _ in range(300):
+        question, answer = box_lessons.day_or_month(rng)
+        for names in (box_lessons.DAYS, box_lessons.MONTHS):
+            if match := re.match(r"After (\w+) comes (\w+)\.", answer):
+                first, second = match.groups()
+                if first in names:
+                    assert names[(names.index(first) + 1) % len(names)] == second
+        assert question != answer
+        question, answer = box_lessons.spelling(rng)
+        if match := re.match(r"(\w+) is spelled ([A-Z-]+)\.", answer):
+            assert match[1].upper() == match[2].replace("-", "")
+
+
+def test_a_tale_is_about_its_hero() -> None:
+    rng = random.Random(3)
+    for _ in range(300):
+        hero, helper = rng.sample(sorted(set(box_tales.HEROES)), 2)
+        tale = box_tales.tale(rng, hero, helper)
+        assert f" {hero} " in tale.split(".")[0] + " "
+        assert f"the {hero}" in tale.lower()
+        assert re.search(rf"\ban? {helper}\b", tale, re.IGNORECASE), "the helper is introduced"
+        assert 40 < len(tale.split()) < 150
+
+
+def test_what_was_told_is_what_is_remembered() -> None:
+    rng = random.Random(4)
+    for _ in range(200):
+        (_, _), *_, (asked, answer) = turns = box_talk.remembering(rng)
+        told, _, expected, choices = next(
+            entry for entry in box_talk.REMEMBERED if asked == entry[1] and matches(entry[0], turns[0][0])
+        )
+        thing = next(c for c in choices if told.format(c) == turns[0][0])
+        assert answer == expected.format(thing)
+
+
+def matches(template: str, text: str) -> bool:
+    return re.fullmatch(re.escape(template).replace(r"\{\}", ".+"), text) is not None
+
+
+def pack(path: Path, rows: list[dict[str, Any]]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(zstandard.compress(b"".join(json.dumps(row).encode() + b"\n" for row in rows)))
+
+
+def gloss(
+    word: str, definition: str, lex: str = "noun.artifact", pos: str = "n", **more: Any
+) -> dict[str, Any]:
+    return {"words": [word], "pos": pos, "definition": definition, "lex": lex, "id": word + pos, **more}
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    """Return a small folder of data of the shape that box_data.py expects."""
+    folder = tmp_path / "data"
+    text = "The lantern hung in the barn near the stove. " * 15
+    for number, file in enumerate([*box_data.SHARDS, box_data.VAL]):
+        rows = [
+            {"text": f"{number} {tier} {text}", "source": "books", "licence": "public domain", "tier": tier}
+            for tier in (1, 3)
+        ]
+        pack(folder / file, rows)
+    files = {name: one.file for name, one in box_sets.SETS.items()}
+    pack(folder / files["fables"], [
+        {"title": "The Fox and the Grapes", "text": "A Fox saw grapes.", "lesson": "Grapes are high."},
+        {"title": "The Long One", "text": "long " * 300},
+    ])  # fmt: skip
+    pack(folder / files["dictionary"], [
+        gloss("lantern", "light in a case", hypernym=["barnn"]),
+        gloss("barn", "a building for hay (on a farm); or a unit", hypernym=[]),
+        gloss("stove", "a kitchen appliance", hypernym=[]),
+        gloss("stove", "to heat", lex="verb.change", pos="v", hypernym=[]),
+        gloss("near", "an offensive word", hypernym=[]),
+    ])  # fmt: skip
+    passage = "The king had a golden ball. He lost it."
+    pack(folder / files["reading"], [
+        {"context": passage, "question": "What did the king have?", "answer": "a golden ball"},
+        {"context": passage, "question": "What did he do?", "answer": "he wept"},
+    ])  # fmt: skip
+    pack(folder / files["trivia"], [
+        {"topic": "trivia", "turns": ["What is a community of ants called?", "A colony"]},
+        {"topic": "trivia", "turns": ["Who sang Something?", "Some Body"]},
+        {"topic": "ai", "turns": ["what are you", "a robot"]},
+    ])  # fmt: skip
+    intents = [*box_sets.ASKED_LIKE, *(intent for some in box_sets.ANSWERED for intent in some.split())]
+    pack(folder / files["questions"], [{"text": f"some {intent}", "label": intent} for intent in intents])
+    lines = ["| file | what | class |", "|---|---|---|"]
+    lines += [f"| {file} | x | open |" for file in [*box_data.SHARDS, box_data.VAL, *files.values()]]
+    (folder / "MANIFEST.md").write_text("# Data\n\n" + "\n".join(lines) + "\n\nThe end | of | it\n")
+    return folder
+
+
+def test_build(data: Path, tmp_path: Path) -> None:
+    made = box_data.build(data, tmp_path / "out", tiers=2, talks=50)
+    talks = {
+        path.stem: [c.messages for c in conversations(path)] for path in sorted(made.talk.glob("*.jsonl"))
+    }
+    assert set(talks) == {"own", "fables", "dictionary", "reading", "trivia", "questions"}
+    assert len(talks["own"]) == 50
+    assert {m[1]["content"] for m in talks["fables"]} == {"A Fox saw grapes."}
+    answers = {m[1]["content"] for m in talks["dictionary"]}
+    assert answers == {"A lantern is a kind of barn: light in a case.", "A barn is a building for hay."}
+    assert [m[1]["content"] for m in talks["reading"]] == ["A golden ball."]
+    assert [m[1]["content"] for m in talks["trivia"]] == ["A colony."]
+    told = {m[0]["content"]: m[1]["content"] for m in talks["questions"]}
+    assert told["some flip_coin"].endswith("heads.")
+    assert "no clock" in told["some time"]
+    prose = [json.loads(line)["text"] for line in unpack(made.text / "train.jsonl.zst").splitlines()]
+    assert len(prose) == 5, "five shards, tier 1 only"
+    assert all(text.split()[1] == "1" for text in prose)
+    assert {one["licence"] for one in made.credits} >= {"public domain", "CC BY 4.0", "CC BY 3.0", "MIT"}
+    before = (made.text / "train.jsonl.zst").stat().st_mtime_ns
+    assert box_data.build(data, tmp_path / "out", tiers=2, talks=50) == made
+    assert (made.text / "train.jsonl.zst").stat().st_mtime_ns == before, "found, not made again"
+    assert (
+        len(
+            unpack(
+                box_data.build(data, tmp_path / "out", tiers=3, talks=50).text / "train.jsonl.zst"
+            ).splitlines()
+        )
+        == 10
+    )
+
+
+def unpack(path: Path) -> bytes:
+    return zstandard.ZstdDecompressor().stream_reader(path.read_bytes()).read()
+
+
+@pytest.mark.parametrize("other", ["NC", "model-output (check ToS)", "research/unclear"])
+def test_only_open_sets_are_read(other: str, data: Path, tmp_path: Path) -> None:
+    path = data / "MANIFEST.md"
+    file = box_sets.SETS["questions"].file
+    path.write_text(path.read_text().replace(f"| {file} | x | open |", f"| {file} | x | {other} |"))
+    with pytest.raises(BadFileError, match=f"{re.escape(file)}.*{re.escape(other)}.*not 'open'"):
+        box_data.build(data, tmp_path / "out", talks=10)
+    path.unlink()
+    with pytest.raises(BadFileError, match=r"MANIFEST\.md is missing"):
+        box_data.build(data, tmp_path / "out", talks=10)
+
+
+def test_the_shared_manifest_calls_every_set_open(shared_data: Path) -> None:
+    classes = box_data.manifest(shared_data)
+    for file in [*box_data.SHARDS, box_data.VAL, *(one.file for one in box_sets.SETS.values())]:
+        assert classes[file] == "open"
+    assert classes["sft/alpaca_5000.jsonl.zst"] == "NC"
