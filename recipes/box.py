@@ -87,7 +87,9 @@ def get_ready(life: Life, console: Console) -> tuple[box_data.BoxData, Corpus, C
     say(console, f"Data ready after {time.monotonic() - began:.0f} s. Preparing the corpus …")
     prose = prepare(made.text, life.work / "corpus", vocab_size=life.vocab)
     longest = life.shape.context
-    talk = prepare_conversations(made.talk, life.work / "talk", tokenizer=prose.tokenizer, max_tokens=longest)
+    talk = prepare_conversations(
+        made.talk, life.work / "talk", tokenizer=prose.tokenizer, max_tokens=longest, val_fraction=0.01
+    )
     spent = time.monotonic() - began
     say(
         console,
