@@ -69,7 +69,8 @@ class CBackend:
     def encode(self, text: bytes, *, specials: bool = False) -> list[int]:
         """Return run.c's own ids of a text; tests hold them against the tokenizer's."""
         ids = np.empty(len(text) * 4 + 8, np.int32)
-        count = self._c.tf_encode(self.model, text, len(text), specials, ids.ctypes.data, len(ids))
+        user = (0, 0) if specials else (0, len(text))
+        count = self._c.tf_encode(self.model, text, len(text), *user, ids.ctypes.data, len(ids))
         return list(map(int, ids[:count]))
 
     def choose(

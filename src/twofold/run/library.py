@@ -117,7 +117,7 @@ def functions() -> ctypes.CDLL:
         ("tf_context_free", None, [pointer]),
         ("tf_forward", integer, [pointer, integer, pointer, pointer, pointer, pointer, pointer]),
         ("tf_copy", integer, [pointer, integer, integer, integer]),
-        ("tf_encode", integer, [pointer, text, integer, integer, pointer, integer]),
+        ("tf_encode", integer, [pointer, text, integer, integer, integer, pointer, integer]),
         ("tf_sample", integer, [pointer, integer, ctypes.POINTER(Sampling), pointer, pointer]),
     ):
         function = getattr(library, name)

@@ -483,7 +483,7 @@ static int word(const Text *t, int i) {
 }
 static int id_of(const Model *m, Str text) { /* of a piece of the user's text: special tokens are out of its reach */
     int id = *slot_of(&m->tokens, text);
-    return id >= 0 && (m->types[id] == 1 || m->types[id] == 4) ? id : -1;
+    return id >= 0 && m->types[id] == 1 ? id : -1;
 }
 static void pair(const Model *m, Symbol *all, Symbol *a) { /* what this symbol and the next would be, and its turn */
     char both[1024];
@@ -543,20 +543,21 @@ static void encode_part(Text *t, const char *s, const char *end) { /* text betwe
     for (int from = 0, to; from < n; from = to) encode_word(t, from, to = t->m->spm ? n : from + word(t, from));
 }
 /* Tokens of a text of n bytes; at most `room` ids are written, and the number there are is returned (-1: no memory).
- * Special tokens are seen only if asked for, so that what a user types can never become one. */
-int tf_encode(const Model *m, const char *text, int n, int specials, int32_t *ids, int room) {
+ * In its bytes [from, to) control tokens are not seen: what a user types there can never become one. */
+int tf_encode(const Model *m, const char *text, int n, int from, int to, int32_t *ids, int room) {
     size_t most = n + 2; /* a byte is at most one character, and that at most three bytes, written as six */
     Text t = {m, malloc(most * 4), ids, malloc(most), malloc(most * 6), malloc(most * 3 * sizeof(Symbol)), 0, room};
     int enough = t.c && t.kind && t.bytes && t.symbols;
-    for (int from = 0, i = 0; enough && i <= n; i++) {
+    for (int start = 0, i = 0; enough && i <= n; i++) {
         Str *found = NULL; /* the longest special token here */
         for (int32_t *id = m->specials; i < n && id < m->specials + m->n_specials; id++) {
             Str *token = &m->tokens.keys[*id];
-            if ((m->types[*id] == 3 && !specials) || !token->n || token->n > n - i || *token->at != text[i]) continue;
-            if (!memcmp(token->at, text + i, token->n) && (!found || token->n > found->n)) found = token;
+            if (!token->n || token->n > n - i || *token->at != text[i] || memcmp(token->at, text + i, token->n)) continue;
+            int hidden = m->types[*id] == 3 && i < to && i + token->n > from;
+            if (!hidden && (!found || token->n > found->n)) found = token;
         }
-        if (i > from && (found || i == n)) encode_part(&t, text + from, text + i);
-        if (found) emit(&t, found - m->tokens.keys), from = i + found->n, i = from - 1;
+        if (i > start && (found || i == n)) encode_part(&t, text + start, text + i);
+        if (found) emit(&t, found - m->tokens.keys), start = i + found->n, i = start - 1;
     }
     free(t.c), free(t.kind), free(t.bytes), free(t.symbols);
     return enough ? t.n : -1;
@@ -666,11 +667,6 @@ static void say(Talk *t, int n, int budget) {
         fflush(stdout);
     }
 }
-static int add(Talk *t, int n, Str text, int specials) { /* behind the n tokens that wait; most + 1: there is no room */
-    int room = t->most - t->pos - n, more = -1;
-    if (room >= 0) more = tf_encode(t->m, text.at, text.n, specials, t->ids + t->pos + n, room);
-    return more < 0 || more > room ? t->most + 1 : n + more;
-}
 int main(int argc, char **argv) {
     enum { PROMPT, TOKENS, THREADS, CONTEXT, TEMP, TOP_K, TOP_P, MIN_P, REPEAT, SEED, OPTIONS };
     static const char *names[] = {"-p", "-n", "-t", "-c", "--temp", "--top-k", "--top-p", "--min-p", "--repeat", "--seed"};
@@ -693,24 +689,28 @@ int main(int argc, char **argv) {
         t.most = t.c->T, t.ids = calloc(t.most + 1, 4), t.logits = calloc(m->V, 4), t.room = calloc(m->V, sizeof(Choice));
     if (!t.ids || !t.logits || !t.room) return fprintf(stderr, "run: %s: %s\n", argv[1], error), 1;
     if (given[PROMPT]) {
+        int size = strlen(given[PROMPT]), n = m->add_bos;
         t.ids[0] = m->bos < 0 ? 0 : m->bos;
-        int n = add(&t, m->add_bos, (Str){given[PROMPT], strlen(given[PROMPT])}, 0);
-        n += !n; /* an empty prompt: the beginning of any document */
+        n += tf_encode(m, given[PROMPT], size, 0, size, t.ids + n, t.most - n);
         if (n > t.most) return fprintf(stderr, "run: the prompt is longer than the context of %d tokens\n", t.most), 1;
-        fputs(given[PROMPT], stdout), say(&t, n, budget), putchar('\n');
+        fputs(given[PROMPT], stdout), say(&t, n ? n : 1, budget), putchar('\n'); /* empty: any document's beginning */
     }
     Str before = get_string(m, "twofold.chat.user.prefix"), after = get_string(m, "twofold.chat.user.suffix");
     Str answer = get_string(m, "twofold.chat.assistant.prefix"), close = get_string(m, "twofold.chat.assistant.suffix");
     Str start = get_string(m, "twofold.chat.start");
-    if (close.n) tf_encode(m, close.at, close.n, 1, &m->turn_end, 1);
-    if (!given[PROMPT] && !answer.n) fputs("run: this model takes no turns: it goes on with what you write\n", stderr);
+    if (close.n) tf_encode(m, close.at, close.n, 0, 0, &m->turn_end, 1);
+    if (!given[PROMPT] && !before.n) fputs("run: this model takes no turns: it goes on with what you write\n", stderr);
     while (!given[PROMPT] && (fputs("> ", stdout), fflush(stdout), fgets(line, sizeof line, stdin))) {
-        Str parts[] = {t.pos ? close : start, before, {line, strcspn(line, "\n")}, after, answer};
-        int n = 0;
-        for (int i = 0; i < 5; i++) n = add(&t, n, parts[i], i != 2);
-        if (n > t.most) fputs(t.pos ? "(the context is full: it starts anew, say it again)\n" : "(too long)\n", stderr), t.pos = 0;
-        else if (n) say(&t, n, budget);
-        putchar('\n');
+        Str user = {line, strcspn(line, "\n")}, first = t.pos ? close : start;
+        int from = first.n + before.n, size = from + user.n + after.n + answer.n, room = t.most - t.pos;
+        char *turn = malloc(size + 1);
+        if (!turn) break;
+        sprintf(turn, "%.*s%.*s%.*s%.*s%.*s", (int)first.n, first.at, (int)before.n, before.at, (int)user.n, user.at,
+                (int)after.n, after.at, (int)answer.n, answer.at);
+        int n = tf_encode(m, turn, size, from, from + user.n, t.ids + t.pos, room);
+        if (n > room) fputs(t.pos ? "(the context is full: it starts anew, say it again)\n" : "(too long)\n", stderr), t.pos = 0;
+        else if (n > 0) say(&t, n, budget);
+        putchar('\n'), free(turn);
     }
     return tf_context_free(t.c), tf_close(m), free(t.ids), free(t.logits), free(t.room), 0;
 }

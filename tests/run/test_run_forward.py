@@ -1,0 +1,214 @@
+"""run.c against its numpy twin and against transformers; batches, sequences, copies."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from engines import saved
+from tiny_models import FAMILIES, random_model
+
+from twofold import run
+from twofold.base.errors import UsageError
+from twofold.parameters import save_hf
+from twofold.parameters.config import RopeScaling
+from twofold.run import Engine
+
+KINDS = ("F32", "F16", "BF16", "Q8_0", "Q4_0")
+# What a width leaves over at the ends of vectors, heads and blocks of 32.
+ODD: dict[str, Any] = {"width": 36, "heads": 3, "kv_heads": 3, "head_dim": 6, "ffn": 50, "layers": 1}
+
+
+def engine(path: Path, **how: Any) -> Engine:
+    return run.load(path, backend="c", **{"threads": 2, **how})
+
+
+def relative(a: np.ndarray, b: np.ndarray) -> float:
+    return float(np.abs(a - b).max() / np.abs(b).max())
+
+
+def ids_of(length: int, seed: int = 0) -> list[int]:
+    return np.random.default_rng(seed).integers(0, 300, length).tolist()
+
+
+def feed(engine: Engine, ids: list[int], sequence: int = 0, start: int = 0) -> np.ndarray:
+    return engine.forward(ids, [sequence] * len(ids), range(start, start + len(ids)))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("family", FAMILIES)
+def test_same_logits_as_the_numpy_twin(family: str, kind: str, tmp_path: Path) -> None:
+    path = saved(random_model(family, seed=1), tmp_path, kind)
+    ids = ids_of(90)
+    assert relative(feed(engine(path), ids), feed(run.load(path, backend="numpy"), ids)) < 1e-5
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_shapes_that_fill_no_vector(kind: str, tmp_path: Path) -> None:
+    path = saved(random_model("qwen3", **ODD), tmp_path, kind)
+    ids = ids_of(7)
+    assert relative(feed(engine(path), ids), feed(run.load(path, backend="numpy"), ids)) < 1e-5
+
+
+@pytest.mark.parametrize(
+    "scaling",
+    [RopeScaling(type="linear", factor=4.0), RopeScaling(type="llama3", factor=8.0, original_context=64)],
+    ids=lambda scaling: scaling.type,
+)
+def test_stretched_positions(scaling: RopeScaling, tmp_path: Path) -> None:
+    path = saved(random_model("llama", rope_scaling=scaling), tmp_path)
+    ids = ids_of(60)
+    c = feed(engine(path), ids)
+    assert relative(c, feed(run.load(path, backend="numpy"), ids)) < 1e-5
+    (tmp_path / "plain").mkdir()
+    plain = saved(random_model("llama"), tmp_path / "plain")
+    assert relative(c, feed(engine(plain), ids)) > 1e-2
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_same_logits_as_transformers(family: str, tmp_path: Path) -> None:
+    torch = pytest.importorskip("torch")
+    transformers = pytest.importorskip("transformers")
+    model = random_model(family, seed=2)
+    save_hf(model, tmp_path / "folder", "F32")
+    judge = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "folder", dtype=torch.float32).eval()
+    ids = ids_of(80)
+    with torch.no_grad():
+        theirs = judge(torch.tensor([ids])).logits[0].numpy()
+    assert relative(feed(engine(saved(model, tmp_path)), ids), theirs) < 1e-3
+    assert relative(feed(engine(tmp_path / "folder"), ids), theirs) < 1e-3  # the folder itself opens too
+
+
+def test_prefill_decode_and_threads_agree(tmp_path: Path) -> None:
+    path = saved(random_model("qwen3", context=400), tmp_path, "Q8_0")
+    ids = ids_of(300)  # more than the C batch of 128
+    whole = feed(engine(path), ids)
+    one = engine(path, threads=1)
+    parts = [feed(one, ids[a:b], start=a) for a, b in ((0, 1), (1, 6), (6, 200), (200, 299), (299, 300))]
+    assert relative(np.concatenate(parts), whole) < 1e-5
+    assert relative(feed(engine(path, threads=7), ids), whole) < 1e-5
+
+
+def test_sequences_do_not_see_each_other(tmp_path: Path) -> None:
+    path = saved(random_model("llama"), tmp_path)
+    a, b = ids_of(20, 1), ids_of(13, 2)
+    alone = feed(engine(path), a), feed(engine(path), b)
+    both = engine(path, sequences=3)
+    # Interleaved in one batch, as a server would: only the order inside a sequence counts.
+    places = [(t, 2, i) for i, t in enumerate(a)]
+    for i, t in enumerate(b):
+        places.insert(2 * i, (t, 0, i))
+    tokens, sequences, positions = zip(*places, strict=True)
+    logits = both.forward(tokens, sequences, positions)
+    of = np.asarray(sequences)
+    assert relative(logits[of == 2], alone[0]) < 1e-5
+    assert relative(logits[of == 0], alone[1]) < 1e-5
+
+
+def test_only_the_wanted_logits(tmp_path: Path) -> None:
+    path = saved(random_model("qwen2"), tmp_path)
+    ids = ids_of(30)
+    wanted = np.arange(30) % 7 == 3
+    logits = engine(path).forward(ids, [0] * 30, range(30), wanted)
+    assert logits.shape == (wanted.sum(), 384)
+    np.testing.assert_array_equal(logits, feed(engine(path), ids)[wanted])
+    assert engine(path).forward(ids, [0] * 30, range(30), [False] * 30).shape == (0, 384)
+
+
+@pytest.mark.parametrize("backend", ["c", "numpy"])
+def test_a_copied_prefix_costs_nothing_and_changes_nothing(backend: str, tmp_path: Path) -> None:
+    path = saved(random_model("qwen3"), tmp_path)
+    prefix, one, other = ids_of(25, 1), ids_of(6, 2), ids_of(9, 3)
+    shared = run.load(path, backend=backend, sequences=4)  # type: ignore[arg-type]
+    feed(shared, prefix + one, sequence=1)
+    shared.copy(1, 3, 25)
+    forked = feed(shared, other, sequence=3, start=25)
+    straight = feed(run.load(path, backend=backend), prefix + other)[25:]  # type: ignore[arg-type]
+    assert relative(forked, straight) < 1e-5
+    again = feed(shared, ids_of(2, 4), sequence=1, start=31)  # the source is as it was
+    assert relative(again, feed(engine(path), prefix + one + ids_of(2, 4))[31:]) < 1e-5
+
+
+def test_generate_goes_on_from_what_a_sequence_holds(tmp_path: Path) -> None:
+    path = saved(random_model("llama"), tmp_path)
+    used, ids = engine(path), ids_of(12)
+    first = [step.id for step in used.generate(ids, max_tokens=8)]
+    fed: list[int] = []
+    forward = used.forward
+    used.forward = lambda tokens, *rest: (fed.append(len(tokens)), forward(tokens, *rest))[1]  # type: ignore
+    second = [step.id for step in used.generate([*ids, *first[:5]], max_tokens=3)]
+    assert second == first[5:8]
+    assert fed == [1, 1, 1]  # of the prompt only its last token was run
+    other = ids_of(12, 9)
+    fresh = [step.id for step in engine(path).generate(other, max_tokens=8)]
+    assert [step.id for step in used.generate(other, max_tokens=8)] == fresh
+
+
+def test_steps_tell_probabilities_and_alternatives(tmp_path: Path) -> None:
+    used = engine(saved(random_model("qwen3"), tmp_path))
+    ids = ids_of(5)
+    (step,) = used.generate(ids, max_tokens=1)
+    logits = feed(engine(tmp_path / "F32.gguf"), ids)[-1].astype(np.float64)
+    p = np.exp(logits - logits.max())
+    p /= p.sum()
+    assert step.id == int(logits.argmax())
+    assert [token for token, _ in step.alternatives] == np.argsort(-p)[:8].tolist()
+    np.testing.assert_allclose([share for _, share in step.alternatives], np.sort(p)[::-1][:8], rtol=1e-3)
+    assert step.probability == step.alternatives[0][1]
+
+
+def test_generate_stops(tmp_path: Path) -> None:
+    used = engine(saved(random_model("qwen3", context=32), tmp_path))
+    ids = ids_of(5)
+    free = [step.id for step in used.generate(ids, max_tokens=100)]
+    assert len(free) == 28  # the context's 32, and the one that follows its last
+    stop = free[7]
+    stopped = [step.id for step in used.generate(ids, max_tokens=100, stop_ids={stop})]
+    assert stopped == free[: free.index(stop) + 1]
+    assert list(used.generate(ids, max_tokens=0)) == []
+
+
+def test_stream_gives_whole_characters(tmp_path: Path) -> None:
+    used = engine(saved(random_model("llama", seed=3), tmp_path))
+    ids = ids_of(4)
+    pieces = list(used.stream(ids, max_tokens=60, stop_ids=()))
+    made = [step.id for step in used.generate(ids, max_tokens=60)]
+    assert "".join(pieces) == used.tokenizer.decode_bytes(made).decode(errors="replace")
+    assert any(len(piece.encode()) > 1 for piece in pieces)
+
+
+def test_misuse_is_one_sentence(tmp_path: Path) -> None:
+    path = saved(random_model("qwen3"), tmp_path)
+    used = engine(path, sequences=2)
+    for tokens, sequences, positions in (
+        ([384], [0], [0]), ([-1], [0], [0]), ([1], [2], [0]), ([1], [0], [128]), ([1], [0], [1]),
+        ([1, 2], [0], [0]), ([1, 2], [0, 0], [1, 0]),
+    ):  # fmt: skip
+        with pytest.raises(UsageError, match=r"\w.*[.]$"):
+            used.forward(tokens, sequences, positions)
+    for source, target, length in ((0, 2, 0), (-1, 0, 0), (0, 1, 1)):
+        with pytest.raises(UsageError):
+            used.copy(source, target, length)
+    with pytest.raises(UsageError):
+        used.generate([], max_tokens=1)
+    with pytest.raises(UsageError, match="context"):
+        used.generate([1] * 129, max_tokens=1)
+    with pytest.raises(UsageError):
+        run.load(path, threads=0)
+    feed(used, [1, 2, 3])  # still whole
+
+
+def test_context_is_the_least_of_wish_model_and_window(tmp_path: Path) -> None:
+    path = saved(random_model("mistral"), tmp_path)  # 128 positions, a window of 96
+    assert engine(path).context == 96
+    assert engine(path, context=17).context == 17
+    assert engine(path, context=10**6).context == 96
+
+
+def test_a_card_and_a_tokenizer_come_with_the_engine(tmp_path: Path) -> None:
+    model = random_model("qwen3")
+    used = engine(saved(replace(model, card={"name": "Small"}), tmp_path))
+    assert used.card["name"] == "Small"
+    assert used.config == model.config
+    assert used.tokenizer.decode(used.tokenizer.encode("a boat")) == "a boat"
