@@ -97,15 +97,22 @@ def test_a_stop_halfway_leaves_an_unfinished_folder_that_is_made_anew(
     assert not list(out.glob(".*"))
 
 
-@pytest.mark.parametrize("how", ["in the folder", "named"])
+@pytest.mark.parametrize("how", ["in the folder", "among files", "by val_path"])
 def test_own_held_out_file(how: str, tales: Path, tmp_path: Path) -> None:
-    name = "val.jsonl" if how == "in the folder" else "other.jsonl"
-    (tales / name).write_text(json.dumps({"text": "Held out."}))
-    corpus = prepare(
-        tales, tmp_path / "out", vocab_size=384, val_path=None if name[0] == "v" else tales / name
-    )
+    val = tales / ("other.jsonl" if how == "by val_path" else "val.jsonl")
+    val.write_text(json.dumps({"text": "Held out."}))
+    paths = sorted(tales.glob("*.jsonl")) if how == "among files" else tales
+    val_path = val if how == "by val_path" else None
+    corpus = prepare(paths, tmp_path / "out", vocab_size=384, val_path=val_path)
     assert texts_of(corpus, "val") == ["Held out."]
     assert corpus.train_documents == 200
+
+
+def test_a_lone_file_called_val_is_learned_from(tales: Path, tmp_path: Path) -> None:
+    path = (tales / "a.jsonl").rename(tales / "val.jsonl")
+    corpus = prepare(path, tmp_path / "out", vocab_size=384)
+    assert corpus.train_documents + corpus.val_documents == 100
+    assert corpus.train_documents > 50
 
 
 def test_a_single_document_gives_its_last_tenth(tmp_path: Path) -> None:

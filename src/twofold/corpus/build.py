@@ -1,8 +1,8 @@
 """Preparing a corpus: read the documents, train a tokenizer on a sample, tokenise, hold a part out, write.
 
 Which documents are held out depends on a hash of their text, so the same text is always on the same side, in
-whatever order and company it comes, and a document that occurs twice is not in both parts. A folder may bring
-its own held-out file: one called `val`, `valid` or `validation` (`val.jsonl.zst`), or `val_path` names one.
+whatever order and company it comes, and a document that occurs twice is not in both parts. The files may
+bring their own held-out one: called `val`, `valid` or `validation` (`val.jsonl.zst`), or named by `val_path`.
 
 The result is kept: with the same files (path, size, time of change) and settings it is opened, not made
 again.
@@ -174,9 +174,9 @@ def _part(found: list[Place], val_path: Paths | None) -> tuple[list[Place], list
     if val_path is not None:
         held_out = places(val_path)
     else:
-        held_out = [
-            p for p in found if p.path and not p.named and p.path.name.split(".")[0].lower() in HELD_OUT_NAMES
-        ]
+        held_out = [p for p in found if p.path and p.path.name.split(".")[0].lower() in HELD_OUT_NAMES]
+        if len(held_out) == len(found):  # nothing else to learn from: then it is what the user means
+            held_out = []
     names = {place.path.resolve() if place.path else place.name for place in held_out}
     rest = [place for place in found if (place.path.resolve() if place.path else place.name) not in names]
     if not rest:
