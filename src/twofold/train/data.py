@@ -114,9 +114,10 @@ class Conversations:
         self.separator, self.seed, self.shuffle = separator, seed, shuffle
         starts = np.flatnonzero(np.asarray(tokens) == separator)
         ends = np.append(starts[1:], len(tokens))
-        # Only documents that teach something are worth a place.
+        # Only documents that teach something are worth a place. The separator stays out: no conversation has
+        # one before it when the model is asked.
         sums = np.add.reduceat(np.asarray(mask, np.int64), starts) if len(starts) else np.zeros(0, np.int64)
-        self.spans = [(int(s), int(e)) for s, e, n in zip(starts, ends, sums, strict=True) if n > 0]
+        self.spans = [(int(s) + 1, int(e)) for s, e, n in zip(starts, ends, sums, strict=True) if n > 0]
         if not self.spans:
             raise BadFileError("The conversations hold no answer of the assistant to learn from.")
         self._epochs: list[list[list[int]]] = []

@@ -108,7 +108,7 @@ def depth_for(chosen: ShapeConfig, flops: float, text_bytes: float) -> int:
     def distance(depth: int) -> float:
         config = shape(chosen, depth, chosen.vocab or vocab_for(depth, text_bytes))
         tokens = flops / flops_per_token(config)
-        return abs(math.log(tokens / (TOKENS_PER_WEIGHT * weights(config))))
+        return float(abs(math.log(tokens / (TOKENS_PER_WEIGHT * weights(config)))))
 
     return min(range(1, MOST_DEPTH + 1), key=distance)
 
@@ -183,6 +183,7 @@ class Plan:
     flops: float
     wall_s: float
     budget_s: float | None
+    most_steps: int
     memory_bytes: float
     bits_per_byte: float
     bits_per_byte_low: float

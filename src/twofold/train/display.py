@@ -3,6 +3,7 @@
 import contextlib
 import time
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.console import Console
@@ -32,6 +33,17 @@ class Screen:
     def say(self, sentence: str, style: str = "") -> None:
         """Print one line."""
         self.console.print(Text(sentence, style), soft_wrap=True)
+
+    @contextlib.contextmanager
+    def resumable(self, folder: Path) -> Iterator[None]:
+        """Say how to go on when Ctrl-C ends the block."""
+        try:
+            yield
+        except KeyboardInterrupt:
+            self.say(
+                f"Stopped; what was done is saved. Go on with: twofold train --resume {folder}", "yellow"
+            )
+            raise
 
     @contextlib.contextmanager
     def running(self, run: "Run") -> Iterator[None]:
@@ -85,9 +97,9 @@ class Screen:
             self.say(f"step {run.step:,}: {_printable(text[:160])}", "dim")
 
     def decided(self, run: "Run", steps: int) -> None:
-        """Show that the run will end sooner than planned."""
+        """Show that the run will end at another step than planned."""
         self.say(
-            f"The machine is slower than planned: the run ends at step {steps:,}, to be in time.", "yellow"
+            f"The machine's pace has changed: to end in time, the run now has {steps:,} steps.", "yellow"
         )
 
 

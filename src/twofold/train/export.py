@@ -5,6 +5,7 @@ Not covered: other formats; `twofold convert` makes them from model.gguf.
 
 import dataclasses
 from collections.abc import Sequence
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import torch
 
 from twofold.base import runlog
 from twofold.base.errors import BadFileError
-from twofold.base.files import write_text
+from twofold.base.files import atomic_write, write_text
 from twofold.parameters import Model, save_gguf
 from twofold.tokens import Tokenizer
 from twofold.train.curve import draw
@@ -46,8 +47,10 @@ def with_end(tokenizer: Tokenizer, name: str) -> Tokenizer:
 
 
 def write_files(folder: Path, model: Model, file_type: str) -> Path:
-    """Write model.gguf, tokenizer.json, loss.svg and card.md into a run folder; return the model's path."""
+    """Write model.gguf, run.c, tokenizer.json, loss.svg and card.md into a run folder; return the model's path."""
     path = folder / "model.gguf"
+    with atomic_write(folder / "run.c") as file:
+        file.write(resources.files("twofold.run").joinpath("run.c").read_bytes())
     save_gguf(model, path, file_type)
     model.tokenizer.save(folder / "tokenizer.json")
     records = runlog.read(folder / "metrics.jsonl")

@@ -20,12 +20,12 @@ from twofold.parameters import Model, load
 from twofold.train import checkpoint, dial, machine
 from twofold.train.data import Conversations
 from twofold.train.display import Screen, duration
-from twofold.train.evaluation import HeldOut, Score
+from twofold.train.evaluation import HeldOut
 from twofold.train.export import from_model, to_model, with_end, write_files
 from twofold.train.folder import Recipe, new_folder, read_recipe, restore, write_recipe
 from twofold.train.loop import Run, StepPlan, Trained, read_decisions, set_up
 from twofold.train.optimiser import OptimizerConfig
-from twofold.train.pretrain import Result, configs_plain, public
+from twofold.train.pretrain import Result, configs_plain, facts, public
 from twofold.train.schedule import ScheduleConfig
 
 TURN_END = "<|im_end|>"
@@ -112,11 +112,16 @@ def finetune(config: FinetuneConfig, *, console: Console | None = None) -> Resul
 
 
 def run(folder: Path, *, console: Console | None = None) -> Result:
-    """Return the finetuning run of a folder with a recipe, finished: from its start or its last checkpoint."""
+    """Return the finetuning run of a folder with a recipe, finished, from wherever it stands."""
+    screen = Screen(console)
+    with screen.resumable(folder):
+        return _run(folder, screen)
+
+
+def _run(folder: Path, screen: Screen) -> Result:
     began = time.monotonic()
     recipe = read_recipe(folder)
     config = restore(FinetuneConfig, recipe.settings, "settings", folder)
-    screen = Screen(console)
     parent = open_parent(config.model)
     tokenizer = with_end(parent.tokenizer, TURN_END)
     context = config.context or parent.config.context
@@ -146,15 +151,15 @@ def run(folder: Path, *, console: Console | None = None) -> Result:
     net = from_model(parent, compute=set_up(steps)).to(chosen.device)
     held_out = HeldOut(corpus.val, corpus.val_mask, tokenizer, context=context)
     prompts = [
-        [separator, *tokenizer.chat([{"role": "user", "content": text}], add_generation_prompt=True)]
+        tokenizer.chat([{"role": "user", "content": text}], add_generation_prompt=True)
         for text in config.prompts
     ]
     one = Run(net, data(chosen.rows), held_out, tokenizer, steps, folder, screen, prompts)
     if one.resume():
         screen.say(f"Going on from step {one.step:,}.")
     trained = one.go()
-    wall_s = time.monotonic() - began
-    result = _facts(trained.score, trained, wall_s)
+    wall_s = one.before_s + time.monotonic() - began
+    result = facts(trained.score, trained, wall_s)
     write_recipe(folder, dataclasses.replace(recipe, decisions=read_decisions(folder), result=result))
     card = _card(config, parent, corpus, trained, wall_s, recipe)
     path = write_files(folder, to_model(net, tokenizer, card), config.file_type)
@@ -234,8 +239,8 @@ def _step_plan(config: FinetuneConfig, chosen: FinetunePlan) -> StepPlan:
     return StepPlan(
         steps=chosen.steps, rows=chosen.rows, micro_rows=chosen.micro_rows, context=chosen.context,
         seed=config.seed, device=chosen.device, compute=chosen.compute, threads=chosen.threads,
-        peak_flops=chosen.peak_flops, budget_s=chosen.budget_s, eval_every=chosen.eval_every,
-        sample_every=chosen.sample_every, eval_tokens=0, checkpoint_s=config.checkpoint_s,
+        peak_flops=chosen.peak_flops, budget_s=chosen.budget_s, most_steps=chosen.steps, eval_every=chosen.eval_every,
+        sample_every=chosen.sample_every, checkpoint_s=config.checkpoint_s,
         checkpoint_steps=config.checkpoint_steps, optimizer=_rates(config.optimizer), schedule=config.schedule,
     )  # fmt: skip
 
@@ -243,9 +248,8 @@ def _step_plan(config: FinetuneConfig, chosen: FinetunePlan) -> StepPlan:
 def _rates(chosen: OptimizerConfig) -> OptimizerConfig:
     """Return the rates with those filled in that were left open by `--set` of others."""
     defaults = {"muon_lr": 0.006, "embedding_lr": 0.004, "head_lr": 0.001, "norm_lr": 0.001}
-    return dataclasses.replace(
-        chosen, **{name: value for name, value in defaults.items() if getattr(chosen, name) is None}
-    )
+    open_ = {name: value for name, value in defaults.items() if getattr(chosen, name) is None}
+    return dataclasses.replace(chosen, **open_)  # type: ignore[arg-type]
 
 
 def _settings(config: FinetuneConfig) -> dict[str, Any]:
@@ -254,14 +258,6 @@ def _settings(config: FinetuneConfig) -> dict[str, Any]:
         corpus=config.corpus and config.corpus.resolve(), out=None,
     )  # fmt: skip
     return configs_plain(config)
-
-
-def _facts(score: Score, trained: Trained, wall_s: float) -> dict[str, Any]:
-    return {
-        "bits_per_byte": score.bits_per_byte, "val_loss_nats": score.loss_nats, "val_tokens": score.tokens,
-        "steps": trained.steps, "tokens": trained.tokens, "train_s": round(trained.elapsed_s, 1),
-        "wall_s": round(wall_s, 1), "utilisation": round(trained.utilisation, 4),
-    }  # fmt: skip
 
 
 def _card(
@@ -285,7 +281,7 @@ def _card(
         ],
         "samples": trained.samples,
         "limits": ["It is small: it writes fluent text and makes things up. Believe nothing it says."],
-        "training": _facts(trained.score, trained, wall_s),
+        "training": facts(trained.score, trained, wall_s),
         "recipe": {
             "kind": "finetune", "settings": public(_settings(config)), "plan": recipe.plan,
             "parent": before.get("recipe", {}),

@@ -38,7 +38,10 @@ from twofold.train.schedule import Schedule, ScheduleConfig
 from twofold.train.transformer import Transformer
 
 SAMPLE_TOKENS = 48
-OVERRUN = 1.02  # a run may come this much too late before its end is moved
+OVERRUN = 1.02  # a run may come this much too late before its end is moved forward …
+IDLE = 0.90  # … and this much too early before it is moved back
+SCORE_KEYS = ("val_loss_nats", "bits_per_byte", "val_tokens", "val_bytes")
+LOOKS = 50  # how often in a run the clock is looked at
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -47,7 +50,7 @@ class StepPlan:
 
     `rows` × `context` tokens a step, `micro_rows` at a time. `compute`: dtype of the products. `peak_flops`:
     what the machine does per second in large products of that dtype. `budget_s`: seconds the steps may take,
-    evaluation included; None = as long as it takes. `eval_every` and `sample_every` are steps, 0 = only at
+    evaluation included; None = as long as it takes. `most_steps`: the end is never moved beyond. `eval_every` and `sample_every` are steps, 0 = only at
     the end.
     """
 
@@ -61,9 +64,9 @@ class StepPlan:
     threads: int
     peak_flops: float
     budget_s: float | None
+    most_steps: int
     eval_every: int
     sample_every: int
-    eval_tokens: int
     checkpoint_s: float
     checkpoint_steps: int
     optimizer: OptimizerConfig
@@ -141,15 +144,17 @@ class Run:
         self.schedule = Schedule.of(plan.schedule, plan.steps)
         self.step = 0
         self.tokens = 0
-        self._before_s = 0.0  # spent in earlier sessions of this run
+        self.before_s = 0.0  # spent in earlier sessions of this run
         self._began = time.monotonic()
+        self._marks: list[tuple[int, float]] = []
+        self.score: Score | None = None
         self.samples: list[dict[str, str]] = []
         self.decisions = read_decisions(folder)
 
     @property
     def elapsed_s(self) -> float:
         """Seconds in the loop, over all sessions that count."""
-        return self._before_s + time.monotonic() - self._began
+        return self.before_s + time.monotonic() - self._began
 
     def resume(self) -> bool:
         """Go to the last checkpoint if there is one; return whether there is."""
@@ -164,11 +169,17 @@ class Run:
             self.optimiser.load_state_dict(_below("optimiser.", state.tensors))
             torch.set_rng_state(state.tensors["rng"])
             self.schedule = Schedule(**state.facts["schedule"])
-            self.tokens, self._before_s = state.facts["tokens"], state.facts["elapsed_s"]
+            self.tokens, self.before_s = state.facts["tokens"], state.facts["elapsed_s"]
         except (KeyError, RuntimeError, TypeError) as error:
             where = self.folder / "checkpoints"
             raise TwofoldError(f"The checkpoint in {where} is not of this run ({error}).") from error
         self.step = state.step
+        for record in runlog.read(self.folder / "metrics.jsonl"):
+            if record.get("step", 0) > self.step:
+                break
+            self.samples = record.get("samples", self.samples)
+            if "bits_per_byte" in record:
+                self.score = Score(*(record[key] for key in SCORE_KEYS))
         return True
 
     def save(self) -> None:
@@ -203,7 +214,7 @@ class Run:
                 ends = self.step == self.schedule.steps
                 if ends or (self.plan.eval_every and self.step % self.plan.eval_every == 0):
                     self._evaluate(log)
-                if self.plan.sample_every and self.step % self.plan.sample_every == 0 and not ends:
+                if ends or (self.plan.sample_every and self.step % self.plan.sample_every == 0):
                     self._sample(log)
                 steps = self.plan.checkpoint_steps
                 due = (
@@ -214,8 +225,6 @@ class Run:
                     saved_s = time.monotonic()
                 if stopped() and not ends:
                     raise Stopped
-            if not self.samples:
-                self._sample(log)
         return self._trained()
 
     def _step(self, log: RunLog) -> None:
@@ -250,13 +259,8 @@ class Run:
     def _evaluate(self, log: RunLog) -> None:
         began = time.perf_counter()
         self.score = self.held_out.score(self.net)
-        log.write(
-            step=self.step,
-            val_loss_nats=self.score.loss_nats,
-            bits_per_byte=self.score.bits_per_byte,
-            val_tokens=self.score.tokens,
-            evaluation_s=time.perf_counter() - began,
-        )
+        facts = dict(zip(SCORE_KEYS, dataclasses.astuple(self.score), strict=True))
+        log.write(step=self.step, **facts, evaluation_s=time.perf_counter() - began)
         self.screen.evaluated(self, self.score)
 
     def _sample(self, log: RunLog) -> None:
@@ -270,23 +274,17 @@ class Run:
         self.screen.sampled(self, self.samples)
 
     def _decide(self) -> None:
-        """Move the end of the run forward when it would come too late, or as it was decided before."""
+        """Move the end of the run when it would come too late or much too early, or as was decided before."""
         for decision in self.decisions:
-            if decision["step"] == self.step and decision["steps"] < self.schedule.steps:
+            if decision["step"] == self.step and decision["steps"] != self.schedule.steps:
                 self.schedule = self.schedule.end_at(self.step, decision["steps"])
-                return
-        budget_s = self.plan.budget_s
-        interval = max(1, self.plan.steps // 50)
-        if budget_s is None or self.step == 0 or self.step % interval:
+        if self.plan.budget_s is None or self.step % max(1, self.plan.steps // LOOKS):
             return
+        self._marks.append((self.step, self.elapsed_s))
         if any(decision["step"] >= self.step for decision in self.decisions):
-            return  # a later decision is known already and will be replayed
-        pace_s = self.elapsed_s / self.step
-        left = self.schedule.steps - self.step
-        if self.elapsed_s + left * pace_s <= budget_s * OVERRUN:
-            return
-        steps = self.step + max(1, math.floor((budget_s - self.elapsed_s) / pace_s))
-        if steps >= self.schedule.steps:
+            return  # what is known already is replayed, not decided again
+        steps = self._steps_in_time(self.plan.budget_s)
+        if steps == self.schedule.steps:
             return
         decision = {"step": self.step, "steps": steps, "elapsed_s": round(self.elapsed_s, 1)}
         append_decision(self.folder, decision)
@@ -294,10 +292,27 @@ class Run:
         self.schedule = self.schedule.end_at(self.step, steps)
         self.screen.decided(self, steps)
 
+    def _steps_in_time(self, budget_s: float) -> int:
+        """Return at which step the run should end to take `budget_s`, at its pace of late."""
+        planned = self.schedule.steps
+        step, elapsed_s = self._marks[max(0, len(self._marks) - 6)]
+        if self.step - step < 2:
+            return planned
+        pace_s = (self.elapsed_s - elapsed_s) / (self.step - step)
+        left_s = budget_s - self.elapsed_s
+        expected_s = (planned - self.step) * pace_s
+        room = self.step + max(1, math.floor(left_s / pace_s))
+        if self.elapsed_s + expected_s > budget_s * OVERRUN:
+            return min(planned, room)
+        # Once the rate decays, the end stays: the last part should not be stretched thin.
+        if self.elapsed_s + expected_s < budget_s * IDLE and self.step < self.schedule.decay_start:
+            return max(planned, min(room, self.plan.most_steps))
+        return planned
+
     def _trained(self) -> Trained:
         records = runlog.read(self.folder / "metrics.jsonl")
         shares = [record["utilisation"] for record in records if record.get("utilisation") is not None]
-        score = getattr(self, "score", None) or self.held_out.score(self.net)
+        score = self.score or self.held_out.score(self.net)
         middle = sorted(shares)[len(shares) // 2] if shares else 0.0
         return Trained(score, self.step, self.tokens, self.elapsed_s, middle, self.samples)
 

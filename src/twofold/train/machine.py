@@ -16,8 +16,8 @@ from torch import Tensor
 
 from twofold.base.errors import UsageError
 from twofold.parameters import ModelConfig
-from twofold.train.loop import gradients
 from twofold.train.data import Batch
+from twofold.train.loop import gradients
 from twofold.train.optimiser import Optimiser, OptimizerConfig
 from twofold.train.transformer import Transformer
 
@@ -119,7 +119,8 @@ def pace(machine: Machine, config: ModelConfig, micro: int, *, limit_s: float = 
     for threads in choices:
         torch.set_num_threads(threads)
         learn()  # the first one builds caches
-        times, until = [], time.perf_counter() + limit_s / 2 / len(choices)
+        times: list[float] = []
+        until = time.perf_counter() + limit_s / 2 / len(choices)
         while len(times) < 2 or time.perf_counter() < until:
             times.append(_timed(learn, machine.device))
         # The mean, not the best: a busy machine stays busy.

@@ -11,25 +11,24 @@ import time
 from pathlib import Path
 from typing import Any, Literal
 
-import torch
 from rich.console import Console
 from rich.table import Table
 
 from twofold.base import config as configs
 from twofold.base.errors import UsageError
 from twofold.corpus import Corpus, open_corpus, prepare
-from twofold.tokens import Tokenizer
 from twofold.train import dial, machine
+from twofold.train.data import Windows
 from twofold.train.display import Screen, duration
 from twofold.train.evaluation import HeldOut, Score
 from twofold.train.export import to_model, with_end, write_files
 from twofold.train.folder import Recipe, new_folder, read_recipe, restore, write_recipe
-from twofold.train.loop import Run, StepPlan, Stopped, Trained, flops_per_token, read_decisions, set_up
+from twofold.train.loop import Run, StepPlan, Trained, flops_per_token, read_decisions, set_up
 from twofold.train.optimiser import OptimizerConfig
-from twofold.train.data import Windows
 from twofold.train.schedule import ScheduleConfig
 from twofold.train.transformer import Transformer
 
+SEPARATOR = "<|endoftext|>"
 START_S = 4.0  # python and torch were loaded before the clock here starts
 PACKED = {".zst": 3.3, ".gz": 3.0, ".pdf": 0.1}  # text bytes per byte of file, roughly
 DEFAULT_TIME = "20m"
@@ -92,6 +91,11 @@ class Result:
     wall_s: float
     plan: dial.Plan | None = None
 
+    @property
+    def chats(self) -> bool:
+        """Whether the model takes turns."""
+        return self.plan is None
+
 
 def plan(config: PretrainConfig, corpus: Corpus, *, began: float | None = None) -> dial.Plan:
     """Return what a run with `config` on `corpus` will do, after a short measurement of this machine.
@@ -130,7 +134,10 @@ def plan(config: PretrainConfig, corpus: Corpus, *, began: float | None = None) 
             )
     else:
         steps_s, steps = None, max(10, round(guess / batch))
-    steps = config.steps or steps
+    most_steps = max(steps, int(dial.MOST_EPOCHS * train_tokens / batch))
+    if config.steps is not None:
+        steps = most_steps = config.steps
+        steps_s = None
     tokens = steps * batch
     rates = _rates(config.optimizer, shape.width, tokens, batch)
     eval_every = config.eval_every if config.eval_every is not None else max(1, steps // 10)
@@ -147,7 +154,7 @@ def plan(config: PretrainConfig, corpus: Corpus, *, began: float | None = None) 
         peak_flops=host.peak_flops, tokens_per_s=batch / step_s, flops=flops_per_token(shape) * tokens,
         wall_s=1.04 * steps * step_s + (reserve_s or 10), budget_s=None if steps_s is None else max(1.0, steps_s),
         memory_bytes=dial.memory_bytes(shape, micro * shape.context, item), bits_per_byte=middle,
-        bits_per_byte_low=low, bits_per_byte_high=high, eval_every=eval_every, eval_tokens=eval_tokens,
+        most_steps=most_steps, bits_per_byte_low=low, bits_per_byte_high=high, eval_every=eval_every, eval_tokens=eval_tokens,
         sample_every=config.sample_every if config.sample_every is not None else max(1, steps // 5),
         notes=notes, **rates,
     )  # fmt: skip
@@ -171,27 +178,50 @@ def pretrain(config: PretrainConfig, *, console: Console | None = None) -> Resul
 
 
 def run(folder: Path, *, console: Console | None = None) -> Result:
-    """Return the pretraining run of a folder with a recipe, finished: from its start or its last checkpoint."""
+    """Return the pretraining run of a folder with a recipe, finished, from wherever it stands."""
+    screen = Screen(console)
+    with screen.resumable(folder):
+        return _run(folder, screen)
+
+
+def _run(folder: Path, screen: Screen) -> Result:
     began = time.monotonic()
     recipe = read_recipe(folder)
     config = restore(PretrainConfig, recipe.settings, "settings", folder)
-    screen = Screen(console)
     corpus = _corpus(config, folder, screen)
     if recipe.plan:
         chosen = restore(dial.Plan, recipe.plan, "plan", folder)
     else:
         screen.say("Measuring how fast this machine learns …", "dim")
         chosen = plan(config, corpus, began=began)
-        recipe = dataclasses.replace(recipe, plan=dataclasses.asdict(chosen), data=corpus.sources)
+        recipe = dataclasses.replace(
+            read_recipe(folder), plan=dataclasses.asdict(chosen), data=corpus.sources
+        )
         write_recipe(folder, recipe)
     show_plan(screen, chosen)
+    one = _start(config, chosen, corpus, folder, screen)
+    net = one.net
+    trained = one.go()
+    # More held-out text than on the way, for about 3 % of the time that training took.
+    limit = max(chosen.eval_tokens, int(0.03 * trained.elapsed_s * 3 * chosen.tokens_per_s))
+    score = HeldOut(corpus.val, None, one.tokenizer, context=chosen.context, max_tokens=limit).score(net)
+    wall_s = one.before_s + time.monotonic() - began
+    result = facts(score, trained, wall_s)
+    write_recipe(folder, dataclasses.replace(recipe, decisions=read_decisions(folder), result=result))
+    card = _card(config, chosen, corpus, score, trained, wall_s)
+    path = write_files(folder, to_model(net, one.tokenizer, card), config.file_type)
+    show_result(screen, chosen, score, trained, wall_s)
+    return Result(folder, path, score, trained, wall_s, chosen)
+
+
+def _start(config: PretrainConfig, chosen: dial.Plan, corpus: Corpus, folder: Path, screen: Screen) -> Run:
+    """Return the run, at its last checkpoint if it has one."""
     steps = step_plan(config, chosen)
-    compute = set_up(steps)
-    net = Transformer(chosen.model(), compute=compute)
+    net = Transformer(chosen.model(), compute=set_up(steps))
     net.initialise(config.seed)
     net.to(steps.device)
-    tokenizer = with_end(corpus.tokenizer, "<|endoftext|>")
-    separator = tokenizer.special_id("<|endoftext|>")
+    tokenizer = with_end(corpus.tokenizer, SEPARATOR)
+    separator = tokenizer.special_id(SEPARATOR)
     data = Windows(
         corpus.train, context=chosen.context, rows=chosen.rows, separator=separator, seed=config.seed,
         shuffle=config.shuffle,
@@ -201,16 +231,7 @@ def run(folder: Path, *, console: Console | None = None) -> Result:
     one = Run(net, data, held_out, tokenizer, steps, folder, screen, prompts)
     if one.resume():
         screen.say(f"Going on from step {one.step:,}.")
-    trained = one.go()
-    limit = int(max(chosen.eval_tokens, 0.03 * trained.elapsed_s * 3 * chosen.tokens_per_s))
-    score = HeldOut(corpus.val, None, tokenizer, context=chosen.context, max_tokens=limit).score(net)
-    wall_s = trained.elapsed_s + time.monotonic() - began if one.step == 0 else time.monotonic() - began
-    result = _facts(score, trained, wall_s)
-    write_recipe(folder, dataclasses.replace(recipe, decisions=read_decisions(folder), result=result))
-    card = _card(config, chosen, corpus, score, trained, wall_s)
-    path = write_files(folder, to_model(net, tokenizer, card), config.file_type)
-    show_result(screen, chosen, score, trained, wall_s)
-    return Result(folder, path, score, trained, wall_s, chosen)
+    return one
 
 
 def step_plan(config: PretrainConfig, chosen: dial.Plan) -> StepPlan:
@@ -222,8 +243,8 @@ def step_plan(config: PretrainConfig, chosen: dial.Plan) -> StepPlan:
     return StepPlan(
         steps=chosen.steps, rows=chosen.rows, micro_rows=chosen.micro_rows, context=chosen.context,
         seed=config.seed, device=chosen.device, compute=chosen.compute, threads=chosen.threads,
-        peak_flops=chosen.peak_flops, budget_s=chosen.budget_s, eval_every=chosen.eval_every,
-        sample_every=chosen.sample_every, eval_tokens=chosen.eval_tokens, checkpoint_s=config.checkpoint_s,
+        peak_flops=chosen.peak_flops, budget_s=chosen.budget_s, most_steps=chosen.most_steps, eval_every=chosen.eval_every,
+        sample_every=chosen.sample_every, checkpoint_s=config.checkpoint_s,
         checkpoint_steps=config.checkpoint_steps, optimizer=optimizer, schedule=config.schedule,
     )  # fmt: skip
 
@@ -361,10 +382,13 @@ def public(settings: dict[str, Any]) -> dict[str, Any]:
     def named(value: Any) -> Any:
         return [Path(entry).name for entry in value] if isinstance(value, list) else Path(value).name
 
-    return {k: named(v) if k in ("data", "val", "corpus", "model") and not isinstance(v, dict) else v for k, v in settings.items()}
+    return {
+        k: named(v) if k in ("data", "val", "corpus", "model") and not isinstance(v, dict) else v
+        for k, v in settings.items()
+    }
 
 
-def _facts(score: Score, trained: Trained, wall_s: float) -> dict[str, Any]:
+def facts(score: Score, trained: Trained, wall_s: float) -> dict[str, Any]:
     return {
         "bits_per_byte": score.bits_per_byte, "val_loss_nats": score.loss_nats, "val_tokens": score.tokens,
         "val_bytes": score.bytes, "steps": trained.steps, "tokens": trained.tokens,
@@ -391,7 +415,7 @@ def _card(
                     "bytes": score.bytes}],
         "samples": trained.samples,
         "limits": ["It is small: it writes fluent text and makes things up. Believe nothing it says."],
-        "training": _facts(score, trained, wall_s),
+        "training": facts(score, trained, wall_s),
         "recipe": {"kind": "pretrain", "settings": public(_settings(config)), "plan": dataclasses.asdict(chosen)},
     }  # fmt: skip
     if config.license:

@@ -1,0 +1,121 @@
+"""`twofold train`: from text to two files that talk; from conversations to a model that answers."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from twofold.cli import models
+
+if TYPE_CHECKING:
+    from twofold.train import Result
+
+SECTION = "Train"
+EXAMPLE = ("twofold train FOLDER --time 20m", "make a model from a folder of text in twenty minutes")
+
+
+def command(
+    paths: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[PATH]...",
+            help="Text: files or folders (txt, md, html, pdf, jsonl; also .gz, .zst) or a hub data set owner/name.",
+        ),
+    ] = None,
+    time: Annotated[
+        str | None, typer.Option("--time", help="Time for the whole run, such as 90s, 20m, 1h30m [20m].")
+    ] = None,
+    flops: Annotated[
+        float | None, typer.Option("--flops", help="Instead of a time: operations to spend, such as 1e16.")
+    ] = None,
+    depth: Annotated[
+        int | None, typer.Option("--depth", min=1, max=48, help="The number of layers; all sizes follow.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option("--out", help="The run's folder [runs/NAME].")] = None,
+    resume: Annotated[
+        Path | None,
+        typer.Option("--resume", metavar="RUN", help="Go on with a run that was stopped or killed."),
+    ] = None,
+    val: Annotated[
+        list[str] | None, typer.Option("--val", help="Held-out text [2 % of the documents].")
+    ] = None,
+    vocab: Annotated[
+        int | None, typer.Option("--vocab", help="Size of the vocabulary, a multiple of 64.")
+    ] = None,
+    seed: Annotated[int | None, typer.Option("--seed", help="The same seed gives the same run [0].")] = None,
+    chat: Annotated[
+        bool, typer.Option("--chat", help="The paths are conversations: teach --from's model to answer.")
+    ] = False,
+    base: Annotated[
+        Path | None,
+        typer.Option("--from", metavar="MODEL", help="With --chat: the model.gguf or run to start from."),
+    ] = None,
+    settings: models.Settings = None,
+) -> None:
+    """Train a model and leave two files that talk: model.gguf and run.c.
+
+    The plan is printed before the first step. Ctrl-C saves; --resume goes on.
+    """
+    from twofold.base.errors import UsageError
+
+    flags = {
+        "PATH": paths, "--time": time, "--flops": flops, "--depth": depth, "--out": out, "--val": val,
+        "--vocab": vocab, "--seed": seed, "--chat": chat or None, "--from": base, "--set": settings,
+    }  # fmt: skip
+    given = [name for name, value in flags.items() if value]
+    if resume is not None and given:
+        raise UsageError(f"--resume takes the run's own settings; it does not go together with {given[0]}.")
+    if resume is None and not paths:
+        raise UsageError("Say what to read: `twofold train FOLDER`, or go on with a run: `--resume RUN`.")
+    if chat != (base is not None):
+        raise UsageError("--chat and --from go together: conversations teach a model that can already write.")
+    for name in ("--flops", "--depth", "--val", "--vocab"):
+        if chat and name in given:
+            raise UsageError(f"{name} has no meaning with --chat: the model is there already.")
+
+    from twofold import train
+    from twofold.base import config as configs
+    from twofold.cli import terminal
+    from twofold.train.dial import ShapeConfig
+
+    console = terminal.error_console()
+    if resume is not None:
+        result = train.resume(resume, console=console)
+    elif base is not None:
+        tuning = train.FinetuneConfig(
+            model=base, data=tuple(paths or ()), time=time, out=out, seed=seed or 0, val_fraction=0.02
+        )
+        result = train.finetune(configs.override(tuning, settings or []), console=console)
+    else:
+        try:
+            shape = ShapeConfig(depth=depth, vocab=vocab)
+            config = train.PretrainConfig(
+                data=tuple(paths or ()), time=time, flops=flops, out=out, val=tuple(val or ()), seed=seed or 0,
+                model=shape,
+            )  # fmt: skip
+        except ValueError as error:
+            raise UsageError(f"These options do not work: {error}") from error
+        config = configs.override(config, settings or [])
+        result = train.pretrain(config, console=console)
+    _tell(result)
+
+
+def _tell(result: "Result") -> None:
+    """Say where the two files are and how to talk to them."""
+    from rich.text import Text
+
+    from twofold.cli import terminal
+
+    console = terminal.console()
+    files = [result.model, result.folder / "run.c", result.folder / "card.md"]
+    for path in files:
+        console.print(Text(f"{path}  {terminal.size(path.stat().st_size)}", "bold"), soft_wrap=True)
+    talk = "chat" if result.chats else 'complete "Once upon a time" -m'
+    program = result.folder / "run"
+    console.print(
+        f"\nGo on with a text or talk, offline:\n  twofold {talk} {result.folder}\n"
+        "or with nothing but a C compiler:\n"
+        f"  cc -O3 -march=native {result.folder / 'run.c'} -o {program} -lm -lpthread && {program} {result.model}",
+        markup=False,
+        soft_wrap=True,
+    )
