@@ -109,7 +109,11 @@ def live(life: Life, console: Console) -> Path:
     measured = scores(base, life.work / "data/text/val.jsonl.zst")
     say(console, f"Bits per byte on held-out prose: {json.dumps(measured)}")
     model = load(tuned)
-    model = dataclasses.replace(model, card=card(life, model.card, made.credits, measured, [*samples(tuned)]))
+    rounded = life.work / "rounded.gguf"  # what will be shipped, but for the card, is what shall speak on it
+    save_gguf(model, rounded, "Q8_0")
+    model = dataclasses.replace(
+        model, card=card(life, model.card, made.credits, measured, [*samples(rounded)])
+    )
     path = life.out / "model.gguf"
     save_gguf(model, path, "Q8_0")
     write_text(life.out / "card.md", page(load(path).card))

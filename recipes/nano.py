@@ -54,13 +54,19 @@ def live(
     say("3. Pretraining: the model learns to guess the next token.")
     shape = ShapeConfig(depth=2, width=128, context=256)
     plan = PretrainConfig(
-        corpus=corpus.folder, out=out / "base", name="nano", steps=steps, batch=8, model=shape
+        corpus=corpus.folder, out=out / "base", name="nano", steps=steps, batch=8, threads=1, model=shape
     )
     base = pretrain(plan, console=console)
 
     say("4. Finetuning: it learns to take turns.")
     tune = FinetuneConfig(
-        model=base.folder, corpus=chats.folder, out=out / "chat", name="nano-chat", steps=steps, batch=8
+        model=base.folder,
+        corpus=chats.folder,
+        out=out / "chat",
+        name="nano-chat",
+        steps=steps,
+        batch=8,
+        threads=1,
     )
     chat = finetune(tune, console=console)
 
