@@ -175,36 +175,43 @@ class Terminal:
                     pytest.fail(f"it left with {self.process.wait()} after {self.seen!r}")
 
     def type(self, text: str) -> None:
+        time.sleep(0.3)  # the prompt is there a moment before Ctrl-C is listened for
         self.seen = b""
         os.write(self.master, text.encode())
 
-    def close(self) -> int:
-        code = self.process.wait(timeout=30)
+    def leave(self) -> int:
+        """Return the exit code once the program has left by itself."""
+        return self.process.wait(timeout=30)
+
+    def __enter__(self) -> "Terminal":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.process.kill()
+        self.process.wait()
         os.close(self.master)
-        return code
 
 
 def test_a_conversation_at_a_terminal(model: Path) -> None:
-    person = Terminal("chat", str(model), "-n", "8", "--seed", "3", "--threads", "1")
-    person.wait_for("A base model.*» ")
-    person.type("/probs\n")
-    person.wait_for("There is no answer yet.*» ")
-    person.type("Hello\n")
-    person.wait_for(r"tokens/s.*» ")
-    person.type("/probs\n")
-    person.wait_for("what else it could have been.*» ")
-    person.type("/rest\n")
-    person.wait_for(r"did you mean /reset\?.*» ")
-    person.type("/reset\n")
-    person.wait_for("The conversation is forgotten.*» ")
-    person.type("\x04")
-    assert person.close() == 0
+    with Terminal("chat", str(model), "-n", "8", "--seed", "3", "--threads", "1") as person:
+        person.wait_for("A base model.*» ")
+        for line, answer in (
+            ("/probs", "There is no answer yet"),
+            ("Hello", "tokens/s"),
+            ("/probs", "what else it could have been"),
+            ("/rest", r"did you mean /reset\?"),
+            ("/reset", "The conversation is forgotten"),
+        ):
+            person.type(line + "\n")
+            person.wait_for(answer + ".*» ")
+        person.type("\x04")
+        assert person.leave() == 0
 
 
-def test_ctrl_c_stops_an_answer_and_twice_leaves(model: Path) -> None:
-    person = Terminal("chat", str(model), "--threads", "1")
-    person.wait_for("» ")
-    person.type("\x03")
-    person.wait_for("Ctrl-C once more leaves.*» ")
-    person.type("\x03")
-    assert person.close() == 130
+def test_ctrl_c_asks_once_and_leaves_the_second_time(model: Path) -> None:
+    with Terminal("chat", str(model), "--threads", "1") as person:
+        person.wait_for("» ")
+        person.type("\x03")
+        person.wait_for("Ctrl-C once more leaves.*» ")
+        person.type("\x03")
+        assert person.leave() == 130

@@ -1,6 +1,5 @@
 """A conversation in the terminal: turns, what still fits in the model's window, commands with a slash."""
 
-import contextlib
 import sys
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -121,13 +120,14 @@ def one_shot(chat: Conversation, prompt: str, notes: Console) -> None:
 
 def loop(chat: Conversation, name: str, notes: Console, *, in_the_box: bool) -> None:
     """Read prompts from the keyboard and answer them until the user leaves."""
-    with contextlib.suppress(ImportError):
-        import readline  # noqa: F401 (gives input() line editing and history)
+    if hasattr(sys.stdin, "reconfigure"):
+        sys.stdin.reconfigure(errors="replace")  # bytes that are no text are no reason to leave
+    prompt = _prompt()
     _welcome(chat, name, notes, in_the_box=in_the_box)
     impatient = False
     while True:
         try:
-            line = input(_prompt()).strip()
+            line = input(prompt).strip()
             impatient = False
         except EOFError:
             notes.print()
@@ -183,5 +183,10 @@ def _welcome(chat: Conversation, name: str, notes: Console, *, in_the_box: bool)
 
 
 def _prompt() -> str:
+    """Return the prompt; importing readline gives `input` line editing and history."""
+    try:
+        import readline  # noqa: F401
+    except ImportError:
+        return "» "
     # \001 and \002 tell readline that what is between them takes no room on the line.
     return "\001\x1b[1;36m\002» \001\x1b[0m\002" if sys.stdout.isatty() else "» "

@@ -62,6 +62,9 @@ def overview(
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line and leave with its exit code; `arguments` default to the process's own."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="replace")  # a terminal that cannot show a character shows another
     try:
         build_app()(arguments, prog_name="twofold")
     except TwofoldError as error:
