@@ -1,8 +1,8 @@
 """Which tokens a step learns from: a function of (seed, step) alone.
 
 Nothing is remembered between steps, so a run that resumes at step k sees exactly what it would have seen.
-`Windows` cuts a stream of documents into rows of equal length and goes through them in a new random order each
-epoch; a row may hold parts of several documents, told apart by `documents`. `Conversations` puts whole
+`Windows` cuts a stream of documents into rows of equal length and goes through them in a new random order
+each epoch; a row may hold parts of several documents, told apart by `documents`. `Conversations` puts whole
 conversations into rows, as many as fit, and pads the rest; only the tokens its mask marks are targets.
 
 Letters: B rows, T positions.
@@ -109,7 +109,7 @@ class Conversations:
         seed: int,
         shuffle: bool = True,
     ) -> None:
-        """Conversations longer than a row are cut at its end. Raises BadFileError when nothing is a target."""
+        """Conversations longer than a row are cut at its end. Raises BadFileError if nothing is a target."""
         self.tokens, self.mask, self.context, self.rows = tokens, mask, context, rows
         self.separator, self.seed, self.shuffle = separator, seed, shuffle
         starts = np.flatnonzero(np.asarray(tokens) == separator)
