@@ -1,11 +1,13 @@
 """Decode and prefill: twofold against llama.cpp, and llama2.c, on three shapes with random weights.
 
-Each pair takes turns within one run on the same GGUF file: decode = tokens fed one by one into an empty context,
-prefill = 512 tokens at once, one sequence, nothing sampled while the clock runs. Reported are medians, the median of
-the paired ratios, and the share of the read bandwidth that decoding uses: each token reads all matrices once, and
-the ceiling is how fast so many bytes can be read again and again on so many threads, measured in the same rounds.
+Each pair takes turns within one run on the same GGUF file: decode = tokens fed one by one into an empty
+context, prefill = 512 tokens at once, one sequence, nothing sampled while the clock runs. Reported are
+medians, the median of the paired ratios, and the share of the read bandwidth that decoding uses: each token
+reads all matrices once, and the ceiling is how fast so many bytes can be read again and again on so many
+threads, measured in the same rounds.
 
-llama2.c runs its own float32 file with the same weights; it has no prefill (it feeds a prompt token by token).
+llama2.c runs its own float32 file with the same weights; it has no prefill (it feeds a prompt token by
+token).
 
     benchmarks/rivals.sh
     python benchmarks/decode_prefill.py --quick
@@ -74,7 +76,7 @@ def tokens_per_second(report: str) -> float:
 
 
 def bytes_per_token(path: Path, tied: bool) -> int:
-    """Return how many bytes of weights decoding reads for each token: all, but one row of an untied embedding."""
+    """Return the bytes of weights that decoding one token reads: all, but a row of an untied embedding."""
     tensors = gguf.read(path).tensors
     return sum(t.data.nbytes for name, t in tensors.items() if tied or name != "token_embd.weight")
 
@@ -87,7 +89,9 @@ def measure(shape: Shape, path: Path, threads: int, settings: Settings, floats: 
     arguments = (str(path), "--threads", str(threads), "--context", str(CONTEXT))
     with ExitStack() as stack:
         workers = {
-            "llama.cpp": stack.enter_context(Worker("llama_cpp_worker.py", *arguments, python=settings.python)),
+            "llama.cpp": stack.enter_context(
+                Worker("llama_cpp_worker.py", *arguments, python=settings.python)
+            ),
             "twofold": stack.enter_context(Worker("twofold_worker.py", *arguments)),
         }
 
@@ -106,8 +110,10 @@ def measure(shape: Shape, path: Path, threads: int, settings: Settings, floats: 
     return row(threads, decode, prefill, size)
 
 
-def row(threads: int, decode: dict[str, list[float]], prefill: dict[str, list[float]], size: int) -> list[str]:
-    """Return cells from speeds: decode and prefill in tokens per second by side, bandwidth in bytes per second."""
+def row(
+    threads: int, decode: dict[str, list[float]], prefill: dict[str, list[float]], size: int
+) -> list[str]:
+    """Return cells from speeds: tokens per second by side; bandwidth in bytes per second."""
 
     def median(values: list[float]) -> str:
         return figure(statistics.median(values))
@@ -119,7 +125,11 @@ def row(threads: int, decode: dict[str, list[float]], prefill: dict[str, list[fl
     cells += [median(prefill["llama.cpp"]), median(prefill["twofold"])]
     cells.append(figure(median_ratio(prefill["twofold"], prefill["llama.cpp"])))
     if "llama2.c" in decode:
-        return [*cells, median(decode["llama2.c"]), figure(median_ratio(decode["twofold"], decode["llama2.c"]))]
+        return [
+            *cells,
+            median(decode["llama2.c"]),
+            figure(median_ratio(decode["twofold"], decode["llama2.c"])),
+        ]
     return [*cells, "-", "-"]
 
 
@@ -145,13 +155,21 @@ def measure_shape(shape: Shape, types: list[str], settings: Settings, folder: Pa
 
 def parse() -> argparse.Namespace:
     """Return the options of the command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--shapes", nargs="+", choices=SHAPES, default=list(SHAPES))
     parser.add_argument("--types", nargs="+", choices=TYPES, default=list(TYPES), help="types of the weights")
-    parser.add_argument("--threads", nargs="+", type=int, help="default: 1 and 2, or 1 where there is one core")
+    parser.add_argument(
+        "--threads", nargs="+", type=int, help="default: 1 and 2, or 1 where there is one core"
+    )
     parser.add_argument("--rounds", type=int, default=5, help="turns of each side (default %(default)s)")
-    parser.add_argument("--llama2c", type=Path, metavar="DIR", help="a checkout of llama2.c; left out otherwise")
-    parser.add_argument("--python", help="the Python that has llama-cpp-python (default .venv-bench/bin/python)")
+    parser.add_argument(
+        "--llama2c", type=Path, metavar="DIR", help="a checkout of llama2.c; left out otherwise"
+    )
+    parser.add_argument(
+        "--python", help="the Python that has llama-cpp-python (default .venv-bench/bin/python)"
+    )
     parser.add_argument("--quick", action="store_true", help="15M in Q8_0 only, 3 rounds: under a minute")
     options = parser.parse_args()
     if options.quick:

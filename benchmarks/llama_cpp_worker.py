@@ -1,7 +1,7 @@
 """llama.cpp's side of the benchmarks; runs in the Python that benchmarks/rivals.sh made.
 
-It calls llama.cpp's C functions directly (through llama-cpp-python's bindings), as its own llama-bench does: nothing
-is sampled or turned into text while the clock runs, so the speeds are those of the engine.
+It calls llama.cpp's C functions directly (through llama-cpp-python's bindings), as its own llama-bench does:
+nothing is sampled or turned into text while the clock runs, so the speeds are those of the engine.
 """
 
 import argparse
@@ -23,12 +23,14 @@ SILENT = llama_cpp.llama_log_callback(silent)  # kept here, or Python would free
 
 
 class LlamaCpp:
-    """A model opened by llama.cpp on `threads` threads, with a context of `context` tokens; `exact`: float32 cache."""
+    """A model opened by llama.cpp with a context of `context` tokens; `exact`: a float32 cache."""
 
     def __init__(self, path: str, threads: int, context: int, exact: bool) -> None:
         llama_cpp.llama_log_set(SILENT, ctypes.c_void_p(0))
         llama_cpp.llama_backend_init()
-        self.model = llama_cpp.llama_model_load_from_file(path.encode(), llama_cpp.llama_model_default_params())
+        self.model = llama_cpp.llama_model_load_from_file(
+            path.encode(), llama_cpp.llama_model_default_params()
+        )
         if not self.model:
             raise SystemExit(f"llama.cpp cannot open {path}")
         settings = llama_cpp.llama_context_default_params()
@@ -100,7 +102,7 @@ class LlamaCpp:
         return rows
 
     def tokenize(self, text: str) -> list[int]:
-        """Return the ids of a text that a user wrote: no token in front, and special tokens are not recognised."""
+        """Return the ids of a user's text: no token in front, special tokens not recognised."""
         data = text.encode()
         room = len(data) + 8
         ids = (llama_cpp.llama_token * room)()
@@ -131,7 +133,9 @@ def main() -> None:
     parser.add_argument("model", help="GGUF file")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--context", type=int, default=512)
-    parser.add_argument("--exact", action="store_true", help="keep keys and values in float32, not in half precision")
+    parser.add_argument(
+        "--exact", action="store_true", help="keep keys and values in float32, not in half precision"
+    )
     options = parser.parse_args()
     side = LlamaCpp(options.model, options.threads, options.context, options.exact)
     names = ["decode", "prefill", "greedy", "logits_along", "tokenize", "detokenize", "detokenize_hex"]

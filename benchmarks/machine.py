@@ -1,7 +1,7 @@
 """What machine this is, and how fast it can read memory: the frame in which a benchmark's figures are read.
 
-Not covered: clock speeds, temperatures and what else runs on the machine; that is why every comparison alternates
-the two sides within one run and reports the median of the paired ratios.
+Not covered: clock speeds, temperatures and what else runs on the machine; that is why every comparison
+alternates the two sides within one run and reports the median of the paired ratios.
 """
 
 import os
@@ -16,7 +16,7 @@ NOTABLE_FLAGS = ("avx2", "avx512f", "avx_vnni", "avx512_vnni", "avx512_bf16", "a
 
 
 def describe_cpu(cpuinfo: str, cores: int) -> str:
-    """Return one line on the processor, from the text of /proc/cpuinfo: "MODEL, N cores, 32 MB cache, flags"."""
+    """Return one line on the processor from the text of /proc/cpuinfo: "MODEL, N cores, FLAGS"."""
     fields: dict[str, str] = {}
     for line in cpuinfo.splitlines():
         key, _, value = line.partition(":")
@@ -39,13 +39,16 @@ def describe() -> str:
     cpu = describe_cpu(cpuinfo.read_text() if cpuinfo.exists() else "", cores())
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     load = os.getloadavg()[0]
-    return f"{cpu}; {memory:.0f} GiB memory; {platform.system()} {platform.machine()}; load {load:.1f} at the start"
+    system = f"{platform.system()} {platform.machine()}"
+    return f"{cpu}; {memory:.0f} GiB memory; {system}; load {load:.1f} at the start"
 
 
 def compile_c(source: Path, output: Path, *flags: str) -> Path:
-    """Return `output`, the program compiled from `source` for this very processor; raises CalledProcessError."""
+    """Return `output`, compiled from `source` for this very processor; raises CalledProcessError."""
     compiler = os.environ.get("CC", "cc")
-    subprocess.run([compiler, "-O3", "-march=native", *flags, str(source), "-o", str(output), "-lm"], check=True)
+    subprocess.run(
+        [compiler, "-O3", "-march=native", *flags, str(source), "-o", str(output), "-lm"], check=True
+    )
     return output
 
 
@@ -54,9 +57,7 @@ class Bandwidth:
 
     def __init__(self) -> None:
         self._folder = tempfile.TemporaryDirectory(prefix="twofold-bandwidth-")
-        self._program = compile_c(
-            HERE / "bandwidth.c", Path(self._folder.name) / "bandwidth", "-pthread"
-        )
+        self._program = compile_c(HERE / "bandwidth.c", Path(self._folder.name) / "bandwidth", "-pthread")
 
     def __call__(self, size_bytes: int, threads: int, seconds: float = 0.5) -> float:
         """Return bytes per second when `threads` threads read `size_bytes` bytes over and over."""

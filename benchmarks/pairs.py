@@ -1,7 +1,7 @@
 """Comparing two sides fairly on a noisy machine: they take turns, and the ratio is formed pair by pair.
 
-A machine that slows down for a minute slows both halves of a pair, so the median of the paired ratios stands still
-where a ratio of two averages would not.
+A machine that slows down for a minute slows both halves of a pair, so the median of the paired ratios stands
+still where a ratio of two averages would not.
 """
 
 import statistics
@@ -11,7 +11,7 @@ Measure = Callable[[], float]  # returns a speed: more is better
 
 
 def take_turns(sides: Mapping[str, Measure], rounds: int) -> dict[str, list[float]]:
-    """Return `rounds` measurements of each side, taken in turns; every second round runs in reverse order."""
+    """Return `rounds` measurements of each side, in turns; every second round runs in reverse."""
     found: dict[str, list[float]] = {name: [] for name in sides}
     for number in range(rounds):
         names = list(sides)
@@ -21,7 +21,7 @@ def take_turns(sides: Mapping[str, Measure], rounds: int) -> dict[str, list[floa
 
 
 def median_ratio(ours: Sequence[float], theirs: Sequence[float]) -> float:
-    """Return the median over the pairs of ours / theirs; the two are equally long and in the order measured."""
+    """Return the median over the pairs of ours / theirs, two equally long lists in the order measured."""
     return statistics.median(a / b for a, b in zip(ours, theirs, strict=True))
 
 
@@ -37,12 +37,12 @@ def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
     right = [all(row[i][:1].isdigit() or row[i] in ("", "-") for row in cells) for i in range(len(header))]
 
     def line(row: Sequence[str]) -> str:
-        padded = (
-            c.rjust(w) if r else c.ljust(w) for c, w, r in zip(row, widths, right, strict=True)
-        )
+        padded = (c.rjust(w) if r else c.ljust(w) for c, w, r in zip(row, widths, right, strict=True))
         return "| " + " | ".join(padded) + " |"
 
-    rule = "|" + "|".join("-" * (w + 1) + ":" if r else "-" * (w + 2) for w, r in zip(widths, right, strict=True))
+    rule = "|" + "|".join(
+        "-" * (w + 1) + ":" if r else "-" * (w + 2) for w, r in zip(widths, right, strict=True)
+    )
     return "\n".join([line(list(header)), rule + "|", *map(line, cells)])
 
 

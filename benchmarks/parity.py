@@ -1,12 +1,15 @@
 """Parity with llama.cpp: for each family, a small random model that twofold wrote must behave alike in both.
 
-Three checks on every model, each saved as F32 and as Q8_0:
-  tokens      both split the same texts into the same ids, and llama.cpp turns the ids back into the same bytes;
-  greedy      both continue the same prompts with the same ids;
-  logits      along those ids both give the same logits within a tolerance (root mean square, relative).
-In F32 all ids must be the same. In Q8_0 llama.cpp rounds activations to 8 bits too, which on tiny random models moves
-logits by some percent, so an id may differ where two candidates are nearly tied: such places are counted and printed,
-and what each writes on its own is compared up to the first of them. Exits 1 on any mismatch.
+Three checks on every model, saved with each type of weights:
+
+    tokens      both split the same texts into the same ids, and llama.cpp turns the ids back into it
+    greedy      both continue the same prompts with the same ids
+    logits      along those ids both give the same logits within a tolerance (root mean square, relative)
+
+In F32 all ids must be the same. With other types llama.cpp rounds activations too (Q8_0 and Q4_0: to 8 bits),
+which on tiny random models moves logits by up to some percent. There an id may differ where two candidates
+are nearly tied: such places are counted and printed, and what each engine writes on its own is compared up to
+the first of them. Exits 1 on any mismatch.
 
     benchmarks/rivals.sh
     python benchmarks/parity.py
@@ -33,7 +36,7 @@ from tiny_models import random_model  # noqa: E402 (the models that the tests us
 
 Floats = npt.NDArray[np.float32]
 FAMILIES = ("qwen3", "qwen2", "llama", "mistral")
-# Difference of the logits, root mean square, as a share of the logits' own. Q8_0: llama.cpp rounds activations too.
+# The logits' difference that is allowed: its root mean square as a share of theirs.
 TOLERANCES = {"F32": 1e-4, "F16": 1e-2, "BF16": 5e-2, "Q8_0": 1e-1, "Q4_0": 1e-1}
 CONTEXT = 128
 PROMPTS = ("The cat sat on a", "12 + 30 =", "Ein schöner Tag: ", "\n\ndef f(x):\n    return")
@@ -70,7 +73,15 @@ class Findings:
     def cells(self) -> list[str]:
         """Return the row of the table."""
         verdict = "the same" if not self.problems else f"{len(self.problems)} differ"
-        return [self.family, self.type, str(self.ids), str(self.different), str(self.ties), f"{self.error:.1e}", verdict]
+        return [
+            self.family,
+            self.type,
+            str(self.ids),
+            str(self.different),
+            str(self.ties),
+            f"{self.error:.1e}",
+            verdict,
+        ]
 
 
 def relative_error(ours: Floats, theirs: Floats) -> float:
@@ -81,8 +92,8 @@ def relative_error(ours: Floats, theirs: Floats) -> float:
 def judge(ours: Floats, theirs: Floats) -> tuple[list[int], list[int]]:
     """Return the places where two engines' logits [n, V] choose different ids: far apart, and nearly tied.
 
-    Two candidates are nearly tied when their logits lie within three standard deviations of what the engines differ
-    by at that place (a difference of two such errors, hence the square root of 2).
+    Two candidates are nearly tied when their logits lie within three standard deviations of what the engines
+    differ by at that place (a difference of two such errors, hence the square root of 2).
     """
     wrong, ties = [], []
     for place, (a, b) in enumerate(zip(ours, theirs, strict=True)):
@@ -153,7 +164,9 @@ def check(family: str, kind: str, folder: Path, python: Path, count: int) -> Fin
     save_gguf(random_model(family), path, kind)
     found = Findings(family, kind)
     engine = run.load(path, threads=1, context=CONTEXT)
-    with Worker("llama_cpp_worker.py", str(path), "--context", str(CONTEXT), "--exact", python=python) as rival:
+    with Worker(
+        "llama_cpp_worker.py", str(path), "--context", str(CONTEXT), "--exact", python=python
+    ) as rival:
         check_tokens(engine, rival, found)
         check_greedy(engine, rival, found, count)
     return found
@@ -161,11 +174,17 @@ def check(family: str, kind: str, folder: Path, python: Path, count: int) -> Fin
 
 def main() -> None:
     """Check every family and print the table; exit 1 when anything differs."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--families", nargs="+", choices=FAMILIES, default=list(FAMILIES))
     parser.add_argument("--types", nargs="+", choices=list(TOLERANCES), default=list(TOLERANCES))
-    parser.add_argument("--count", type=int, default=48, help="ids to write after each prompt (default %(default)s)")
-    parser.add_argument("--python", help="the Python that has llama-cpp-python (default .venv-bench/bin/python)")
+    parser.add_argument(
+        "--count", type=int, default=48, help="ids to write after each prompt (default %(default)s)"
+    )
+    parser.add_argument(
+        "--python", help="the Python that has llama-cpp-python (default .venv-bench/bin/python)"
+    )
     options = parser.parse_args()
     python = rivals_python(options.python)
     print(f"machine: {machine.describe()}\n")

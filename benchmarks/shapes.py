@@ -1,4 +1,5 @@
-"""The shapes that decoding is measured on, with random weights: speed depends on shapes, not on what a model knows.
+"""The shapes that decoding is measured on, with random weights: speed depends on shapes, not on what a model
+knows.
 
 Written as Llama-style models, because all three sides (twofold, llama.cpp, llama2.c) run that graph.
 """
@@ -79,15 +80,20 @@ def weights(shape: Shape, seed: int = 0) -> LazyTensors:
     numbers *= np.float32(1 / np.sqrt(shape.width))
     sizes = shape.config.shapes()
     return LazyTensors(
-        {name: RandomTensor(size, numbers, 7919 * i % numbers.size) for i, (name, size) in enumerate(sizes.items())}
+        {
+            name: RandomTensor(size, numbers, 7919 * i % numbers.size)
+            for i, (name, size) in enumerate(sizes.items())
+        }
     )
 
 
 def vocabulary() -> Vocabulary:
-    """Return a vocabulary of 32,000 byte-level tokens: the bytes, one merge, and fillers no text is split into."""
+    """Return a vocabulary of 32,000 tokens: the bytes, one merge, and fillers no text is split into."""
     tokens = [*STAND_INS, "ab", *(f"filler{number}" for number in range(VOCAB - 258)), "<|endoftext|>"]
     types = [1] * (VOCAB - 1) + [3]
-    return Vocabulary(kind="bpe", pre="qwen2", tokens=tuple(tokens), types=tuple(types), merges=("a b",), eos_id=VOCAB - 1)
+    return Vocabulary(
+        kind="bpe", pre="qwen2", tokens=tuple(tokens), types=tuple(types), merges=("a b",), eos_id=VOCAB - 1
+    )
 
 
 def model(shape: Shape) -> Model:
@@ -98,9 +104,19 @@ def model(shape: Shape) -> Model:
 def write_llama2c(shape: Shape, path: Path) -> None:
     """Write the same weights in llama2.c's own float32 format (its export.py, version 0)."""
     tensors = weights(shape)
-    order = ["attn_norm", "attn_q", "attn_k", "attn_v", "attn_output", "ffn_norm", "ffn_gate", "ffn_down", "ffn_up"]
+    order = [
+        "attn_norm",
+        "attn_q",
+        "attn_k",
+        "attn_v",
+        "attn_output",
+        "ffn_norm",
+        "ffn_gate",
+        "ffn_down",
+        "ffn_up",
+    ]
     with path.open("wb") as file:
-        vocab = VOCAB if shape.tied else -VOCAB  # a negative size says that the output has a matrix of its own
+        vocab = VOCAB if shape.tied else -VOCAB  # negative: the output has a matrix of its own
         numbers = (shape.width, shape.ffn, shape.layers, shape.heads, shape.kv_heads, vocab, CONTEXT)
         file.write(struct.pack("<7i", *numbers))
         file.write(tensors["token_embd.weight"].tobytes())

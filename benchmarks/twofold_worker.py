@@ -1,7 +1,8 @@
-"""twofold's side of the benchmarks: run.c as a shared library, asked for what llama_cpp_worker.py is asked for.
+"""twofold's side of the benchmarks: run.c as a shared library, asked for what llama_cpp_worker.py is asked
+for.
 
-Both workers call their engine's C functions directly, and nothing is sampled or turned into text while the clock
-runs.
+Both workers call their engine's C functions directly, and nothing is sampled or turned into text while the
+clock runs.
 """
 
 import argparse

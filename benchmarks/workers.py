@@ -1,7 +1,8 @@
-"""Rivals in processes of their own: each side runs in its own Python and answers requests, one JSON line each.
+"""Rivals in processes of their own: each side runs in its own Python and answers requests, one JSON line
+each.
 
-While one side is measured the other is stopped (SIGSTOP), so that threads which spin for a while after their work,
-as those of OpenMP do, cannot take time from it.
+While one side is measured the other is stopped (SIGSTOP), so that threads which spin for a while after their
+work, as those of OpenMP do, cannot take time from it.
 """
 
 import json
@@ -21,7 +22,9 @@ def rivals_python(given: str | None = None) -> Path:
     """Return the Python in which llama-cpp-python is installed; exits with a sentence when there is none."""
     python = Path(given) if given else RIVALS
     if not python.exists():
-        sys.exit(f"{python} does not exist: run benchmarks/rivals.sh first, which builds the rivals (long, once).")
+        sys.exit(
+            f"{python} does not exist: run benchmarks/rivals.sh first, which builds the rivals (long, once)."
+        )
     return python
 
 
@@ -30,18 +33,19 @@ class Worker:
 
     def __init__(self, script: str, *arguments: str, python: Path | None = None) -> None:
         command = [str(python or sys.executable), str(HERE / script), *arguments]
+        self._command = " ".join(command)
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         self._stopped = False
 
     def ask(self, request: str, **details: Any) -> Any:
-        """Return the answer to a request; the process runs only meanwhile. Raises RuntimeError when it dies."""
+        """Return the answer; the process runs only meanwhile. Raises RuntimeError when it dies."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._signal(stop=False)
         print(json.dumps({"request": request, **details}), file=self._process.stdin, flush=True)
         answer = self._process.stdout.readline()
         if not answer:
-            raise RuntimeError(f"{' '.join(map(str, self._process.args))} died at the request {request}")  # type: ignore[union-attr]
+            raise RuntimeError(f"{self._command} died at the request {request}")
         self._signal(stop=True)
         return json.loads(answer)
 
