@@ -21,8 +21,8 @@ from twofold.tokens.specials import END_OF_TEXT, SPECIALS
 from twofold.tokens.vocabulary import STAND_INS
 from twofold.train import dial, folder
 from twofold.train.optimiser import OptimizerConfig
-from twofold.train.pretrain import configs_plain
 from twofold.train.schedule import ScheduleConfig
+from twofold.train.settings import plain
 
 # Found by trying (docs/log.md): the least time to nanoGPT's loss, with some two per cent to spare.
 RECIPES: dict[str, dict[str, Any]] = {
@@ -100,7 +100,7 @@ def main() -> None:
         schedule=ScheduleConfig(warmup=0.02, decay=0.6),
     )
     chosen = dataclasses.asdict(plan(recipe, corpus, options.threads))
-    folder.write_recipe(options.out, folder.Recipe("pretrain", configs_plain(config), plan=chosen))
+    folder.write_recipe(options.out, folder.Recipe("pretrain", plain(config), plan=chosen))
     result = train.resume(options.out)
     print(
         json.dumps(
