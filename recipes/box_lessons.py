@@ -152,17 +152,20 @@ def capital(text: str) -> str:
 
 
 def addition(rng: random.Random) -> Exchange:
-    """Return a sum, a difference or a product of small numbers, in figures."""
-    sign = rng.choice("++--*")
+    """Return a sum, difference, product or quotient of small numbers."""
+    sign = rng.choice("+++---**/")
     a, b = (
         (rng.randint(0, 10), rng.randint(0, 10)) if sign == "*" else (rng.randint(0, 20), rng.randint(0, 20))
     )
     if sign == "-" and b > a:
         a, b = b, a
-    result = {"+": a + b, "-": a - b, "*": a * b}[sign]
-    word = {"+": "plus", "-": "minus", "*": "times"}[sign]
+    if sign == "/":
+        b = rng.randint(1, 10)
+        a = b * rng.randint(0, 10)
+    result = {"+": a + b, "-": a - b, "*": a * b, "/": a // (b or 1)}[sign]
+    word = {"+": "plus", "-": "minus", "*": "times", "/": "divided by"}[sign]
     if rng.random() < 0.3:
-        left, right = (NUMBERS[a], NUMBERS[b]) if rng.random() < 0.5 else (str(a), str(b))
+        left, right = (NUMBERS[a], NUMBERS[b]) if rng.random() < 0.5 and a <= 20 else (str(a), str(b))
         question = rng.choice(
             ["What is {} {} {}?", "How much is {} {} {}?", "{} {} {}?", "Can you work out {} {} {}?"]
         )

@@ -32,14 +32,14 @@ NATURES = (
     "gentle careless patient merry"
 ).split()
 PLACES = (
-    "at the edge of a dark forest;by a clear river;on a high hill;near the sea;in an old mill;under"
-    "a great oak;in a green valley;behind a farm;in a quiet village;on a small island;beside a round"
-    "pond;in a snowy land;in a garden full of roses;at the foot of a mountain;in a hollow tree;near"
+    "at the edge of a dark forest;by a clear river;on a high hill;near the sea;in an old mill;under "
+    "a great oak;in a green valley;behind a farm;in a quiet village;on a small island;beside a round "
+    "pond;in a snowy land;in a garden full of roses;at the foot of a mountain;in a hollow tree;near "
     "an old bridge;in a far country;beside a dusty road;in a meadow;under the roof of a barn"
 ).split(";")
 TREASURES = (
-    "a golden key;a silver bell;a red apple;a warm coat;a bright lantern;a round stone;a sweet"
-    "cake;a blue feather;a wooden flute;a pot of honey;a woollen scarf;a little mirror;a jar of"
+    "a golden key;a silver bell;a red apple;a warm coat;a bright lantern;a round stone;a sweet "
+    "cake;a blue feather;a wooden flute;a pot of honey;a woollen scarf;a little mirror;a jar of "
     "jam;a paper boat;a glass marble;a loaf of bread;a white flower;a copper ring"
 ).split(";")
 

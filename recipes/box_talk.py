@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from box_lessons import ANIMALS_KNOWN, WORDS, Exchange, capital, lesson
+from box_replies import about_animal, liking, offer, poem, unknown
 from box_tales import story
 
 Turns = list[Exchange]
@@ -162,27 +163,38 @@ def sentence(rng: random.Random) -> Turns:
     return [(asked.format(a), rng.choice(SENTENCES).format(a=a, b=b))]
 
 
+def small_talk(rng: random.Random) -> Turns:
+    """Return one exchange of small talk, but for greetings and goodbyes."""
+    return [talk(rng, "self", "can", "feelings", "filler", "cannot", "facts", "jokes", "said")]
+
+
+def one_lesson(rng: random.Random) -> Turns:
+    """Return one lesson."""
+    return [lesson(rng)]
+
+
 def chain(rng: random.Random) -> Turns:
     """Return a longer conversation: greeting, a few exchanges of any kind, thanks, goodbye."""
     turns = [talk(rng, "hello")] if rng.random() < 0.7 else []
     for _ in range(rng.randint(1, 4)):
-        turns.append(
-            lesson(rng)
-            if rng.random() < 0.4
-            else talk(rng, "self", "can", "feelings", "filler", "cannot", "facts", "jokes")
-        )
+        turns += rng.choice((small_talk, small_talk, one_lesson, one_lesson, liking, unknown))(rng)
     turns += [talk(rng, "thanks")] if rng.random() < 0.5 else []
     return turns + ([talk(rng, "bye")] if rng.random() < 0.4 else [])
 
 
 MAKERS: tuple[tuple[float, Callable[[random.Random], Turns]], ...] = (
-    (0.24, lambda rng: [talk(rng)]),
-    (0.24, lambda rng: [lesson(rng)]),
-    (0.16, chain),
-    (0.20, story),
-    (0.09, remembering),
-    (0.05, repeating),
+    (0.20, lambda rng: [talk(rng)]),
+    (0.19, one_lesson),
+    (0.14, chain),
+    (0.16, story),
+    (0.07, remembering),
+    (0.04, repeating),
     (0.02, sentence),
+    (0.03, poem),
+    (0.05, unknown),
+    (0.03, liking),
+    (0.02, about_animal),
+    (0.05, offer),
 )
 
 

@@ -46,12 +46,13 @@ def test_sums_are_right() -> None:
     rng = random.Random(0)
     for _ in range(500):
         question, answer = box_lessons.addition(rng)
-        match = re.fullmatch(r"(\d+) ([-+*]) (\d+) = (\d+)\.", answer)
+        match = re.fullmatch(r"(\d+) ([-+*/]) (\d+) = (\d+)\.", answer)
         assert match, answer
         a, sign, b, result = match.groups()
-        assert {"+": int(a) + int(b), "-": int(a) - int(b), "*": int(a) * int(b)}[sign] == int(result)
+        a, b, result = int(a), int(b), int(result)
+        assert {"+": a + b == result, "-": a - b == result, "*": a * b == result, "/": a == b * result}[sign]
         asked = [int(n) for n in re.findall(r"\d+", question)]
-        assert not asked or asked == [int(a), int(b)], (question, answer)
+        assert not asked or asked == [a, b], (question, answer)
 
 
 def test_word_problems_and_counting_are_right() -> None:
@@ -91,6 +92,14 @@ def test_a_tale_is_about_its_hero() -> None:
         assert f"the {hero}" in tale.lower()
         assert re.search(rf"\ban? {helper}\b", tale, re.IGNORECASE), "the helper is introduced"
         assert 40 < len(tale.split()) < 150
+
+
+def test_no_two_words_run_together() -> None:
+    for place in box_tales.PLACES:
+        assert place.split()[0] in ("at", "by", "on", "near", "in", "under", "behind", "beside")
+    for treasure in box_tales.TREASURES:
+        assert treasure.split()[0] == "a"
+        assert len(treasure.split()) >= 3
 
 
 def test_what_was_told_is_what_is_remembered() -> None:
