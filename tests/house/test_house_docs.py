@@ -88,3 +88,10 @@ def test_no_large_file_but_the_model_in_the_box(root: Path) -> None:
     for path in tracked(root):
         limit = 15_000_000 if path.name == "model.gguf" and path.parent.name == "box" else 1_000_000
         assert path.stat().st_size <= limit, f"{path.relative_to(root)} has {path.stat().st_size:,} bytes"
+
+
+def test_no_page_has_a_gap_left_to_fill(root: Path) -> None:
+    for page in tracked(root, "*.md"):
+        text = page.read_text(encoding="utf-8")
+        for mark in ("LEAD" + ":", "TO" + "DO", "goes " + "here -->"):
+            assert mark not in text, f"{page.relative_to(root)} still has {mark!r}"
