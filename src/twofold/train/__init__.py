@@ -1,7 +1,7 @@
 """Training: from a corpus to `model.gguf`. Needs the extra [train] (torch).
 
-`pretrain` makes a base model from text, `finetune` teaches a model to answer from conversations, `plan` is the
-dial, `resume` goes on with a run that was stopped or killed. See docs/train.md.
+`pretrain` makes a base model from text, `finetune` teaches a model to answer from conversations, `plan` is
+the dial, `resume` goes on with a run that was stopped or killed. See docs/train.md.
 
 Not covered: preferences, rewards, more than one device.
 """
@@ -18,10 +18,12 @@ except ImportError as error:
 
 from twofold.train import finetune as _finetune
 from twofold.train import pretrain as _pretrain
-from twofold.train.finetune import FinetuneConfig, FinetunePlan, finetune
+from twofold.train.finetune import FinetunePlan, finetune
 from twofold.train.folder import read_recipe
 from twofold.train.loop import Stopped
-from twofold.train.pretrain import PretrainConfig, Result, plan, pretrain
+from twofold.train.planning import plan
+from twofold.train.pretrain import Result, pretrain
+from twofold.train.settings import FinetuneConfig, PretrainConfig
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -1,8 +1,8 @@
 """Checkpoints: a run's whole state on the disk, never half of it.
 
-A checkpoint is a folder `step-00000120` with `state.safetensors` (weights and optimiser) and `state.json` (the
-rest). It is written under another name, flushed to the disk, and renamed: a kill or a power cut leaves the
-previous checkpoint. The last two are kept.
+A checkpoint is a folder `step-00000120` with `state.safetensors` (weights and optimiser) and `state.json`
+(the rest). It is written under another name, flushed to the disk, and renamed: a kill or a power cut leaves
+the previous checkpoint. The last two are kept.
 
 Not covered: checkpoints spread over several machines.
 """

@@ -1,9 +1,9 @@
 """The dial: one number sets a run.
 
-A budget (time or floating-point operations) or a depth is turned into everything else by rules: width and heads
-follow depth; the size follows the budget, so that about twenty tokens are read per weight (Hoffmann et al. 2022,
-arXiv:2203.15556); batch and learning rates follow from the number of tokens; and a law fitted to small runs says
-what the held-out score will be. The rules are few and stand below as constants.
+A budget (time or floating-point operations) or a depth is turned into everything else by rules: width and
+heads follow depth; the size follows the budget, so that about twenty tokens are read per weight (Hoffmann et
+al. 2022, arXiv:2203.15556); batch and learning rates follow from the number of tokens; and a law fitted to
+small runs says what the held-out score will be. The rules are few and stand below as constants.
 
 Not covered: budgets in money, more than one device.
 """
@@ -110,7 +110,8 @@ def depth_for(chosen: ShapeConfig, flops: float, text_bytes: float) -> int:
         tokens = flops / flops_per_token(config)
         return float(abs(math.log(tokens / (TOKENS_PER_WEIGHT * weights(config)))))
 
-    return min(range(1, MOST_DEPTH + 1), key=distance)
+    best: int = min(range(1, MOST_DEPTH + 1), key=distance)
+    return best
 
 
 def vocab_for(depth: int, text_bytes: float) -> int:
@@ -133,7 +134,7 @@ def batch_for(tokens: float, context: int) -> int:
     useful batch grows with the data, not with the model).
     """
     wanted = 2048 * (max(tokens, 1) / 1e6) ** 0.5
-    size = 2 ** round(math.log2(max(1024, min(wanted, 2**19))))
+    size = 1 << round(math.log2(max(1024, min(wanted, 2**19))))
     return max(1, size // context)
 
 
@@ -182,7 +183,7 @@ class Plan:
     tokens_per_s: float
     flops: float
     wall_s: float
-    budget_s: float | None
+    budget_s: float | None = None
     most_steps: int
     memory_bytes: float
     bits_per_byte: float
@@ -205,16 +206,22 @@ class Plan:
         """Return the plan as pairs of a name and a value for people."""
         batch = self.rows * self.context
         epochs = self.tokens / max(1, self.train_tokens)
+        heads = f"{self.heads} heads of {self.head_dim} ({self.kv_heads} for keys)"
+        size = f"{self.parameters / 1e6:.2f}M parameters"
+        read = f"{self.tokens / 1e6:.2f}M tokens ({epochs:.2g} epochs)"
+        interval = f"{self.bits_per_byte_low:.2f} to {self.bits_per_byte_high:.2f}"
         return [
-            ("model", f"{self.parameters / 1e6:.2f}M parameters: {self.depth} layers, width {self.width}, "
-                      f"{self.heads} heads of {self.head_dim} ({self.kv_heads} for keys)"),
+            ("model", f"{size}: {self.depth} layers, width {self.width}, {heads}"),
             ("vocabulary", f"{self.vocab:,} tokens; window of {self.context:,}"),
-            ("reads", f"{self.tokens / 1e6:.2f}M tokens in {self.steps:,} steps of {batch:,} ({epochs:.2g} epochs)"),
-            ("learning rates", f"Muon {self.muon_lr:.3g}, embeddings {self.embedding_lr:.3g}, head {self.head_lr:.3g}"),
-            ("machine", f"{self.device}, {self.compute}, {self.threads} threads: {self.tokens_per_s:,.0f} tokens/s, "
-                        f"{self.flops:.2g} operations in all, {self.memory_bytes / 1e9:.1f} GB of memory"),
+            ("reads", f"{read} in {self.steps:,} steps of {batch:,}"),
+            (
+                "rates",
+                f"Muon {self.muon_lr:.3g}, embeddings {self.embedding_lr:.3g}, head {self.head_lr:.3g}",
+            ),
+            ("machine", f"{self.device}, {self.compute}, {self.threads} threads"),
+            ("speed", f"{self.tokens_per_s:,.0f} tokens/s; {self.flops:.2g} operations in all"),
+            ("memory", f"about {self.memory_bytes / 1e9:.1f} GB"),
             ("time", f"about {duration(self.wall_s)} from here to the finished files"),
-            ("expected", f"{self.bits_per_byte:.2f} bits per byte on held-out text "
-                         f"({self.bits_per_byte_low:.2f} to {self.bits_per_byte_high:.2f})"),
+            ("expected", f"{self.bits_per_byte:.2f} bits per byte on held-out text ({interval})"),
             *(("note", note) for note in self.notes),
-        ]  # fmt: skip
+        ]

@@ -19,6 +19,8 @@ from twofold.tokens import Tokenizer
 from twofold.train.curve import draw
 from twofold.train.transformer import Transformer
 
+SEPARATOR = "<|endoftext|>"  # begins every document
+
 
 def to_model(net: Transformer, tokenizer: Tokenizer, card: dict[str, Any]) -> Model:
     """Return the network as a model in memory; its float32 tensors share memory with a CPU network."""
@@ -47,7 +49,10 @@ def with_end(tokenizer: Tokenizer, name: str) -> Tokenizer:
 
 
 def write_files(folder: Path, model: Model, file_type: str) -> Path:
-    """Write model.gguf, run.c, tokenizer.json, loss.svg and card.md into a run folder; return the model's path."""
+    """Write model.gguf, run.c, tokenizer.json, loss.svg and card.md into a run folder.
+
+    Returns the path of model.gguf.
+    """
     path = folder / "model.gguf"
     with atomic_write(folder / "run.c") as file:
         file.write(resources.files("twofold.run").joinpath("run.c").read_bytes())

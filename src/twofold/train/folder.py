@@ -41,7 +41,10 @@ def write_recipe(folder: Path, recipe: Recipe) -> None:
 
 
 def read_recipe(folder: Path) -> Recipe:
-    """Return the recipe of a run folder. Raises UsageError when it is no run folder, BadFileError if damaged."""
+    """Return the recipe of a run folder.
+
+    Raises UsageError when it is no run folder, BadFileError when the recipe is damaged.
+    """
     path = folder / "recipe.toml"
     if not path.is_file():
         raise UsageError(f"{folder} is not the folder of a run: it holds no recipe.toml.")
@@ -64,7 +67,7 @@ def new_folder(chosen: Path | None, name: str) -> Path:
     if chosen is not None:
         if (chosen / "recipe.toml").exists():
             raise UsageError(
-                f"{chosen} already holds a run: go on with it by `--resume {chosen}`, or choose another --out."
+                f"{chosen} already holds a run: go on with it (`--resume {chosen}`) or choose another --out."
             )
         if chosen.exists() and not chosen.is_dir():
             raise UsageError(f"--out {chosen} is a file; give a folder.")

@@ -2,9 +2,9 @@
 
 The same for pretraining and finetuning. What a step does depends on the seed, the plan and the step's number
 alone, so a run that was killed goes on from its last checkpoint with the same losses to the last bit (on the
-same machine, with the same threads). One thing depends on the clock: when a run with a time budget would come too
-late, the end is moved forward. That decision is written to `decisions.jsonl` before it counts, and a resumed run
-replays it.
+same machine, with the same threads). One thing depends on the clock: when a run with a time budget would come
+too late or much too early, its end is moved. That decision is written to `decisions.jsonl` before it counts,
+and a resumed run replays it.
 
 Not covered: more than one device.
 """
@@ -38,7 +38,7 @@ from twofold.train.schedule import Schedule, ScheduleConfig
 from twofold.train.transformer import Transformer
 
 SAMPLE_TOKENS = 48
-OVERRUN = 1.02  # a run may come this much too late before its end is moved forward …
+OVERRUN = 1.03  # a run may come this much too late before its end is moved forward …
 IDLE = 0.90  # … and this much too early before it is moved back
 SCORE_KEYS = ("val_loss_nats", "bits_per_byte", "val_tokens", "val_bytes")
 LOOKS = 50  # how often in a run the clock is looked at
@@ -50,8 +50,8 @@ class StepPlan:
 
     `rows` × `context` tokens a step, `micro_rows` at a time. `compute`: dtype of the products. `peak_flops`:
     what the machine does per second in large products of that dtype. `budget_s`: seconds the steps may take,
-    evaluation included; None = as long as it takes. `most_steps`: the end is never moved beyond. `eval_every` and `sample_every` are steps, 0 = only at
-    the end.
+    evaluation included; None = as long as it takes. `most_steps`: the end is never moved beyond.
+    `eval_every` and `sample_every` are steps, 0 = only at the end.
     """
 
     steps: int
@@ -299,15 +299,16 @@ class Run:
         if self.step - step < 2:
             return planned
         pace_s = (self.elapsed_s - elapsed_s) / (self.step - step)
-        left_s = budget_s - self.elapsed_s
-        expected_s = (planned - self.step) * pace_s
-        room = self.step + max(1, math.floor(left_s / pace_s))
-        if self.elapsed_s + expected_s > budget_s * OVERRUN:
+        room = self.step + max(1, math.floor((budget_s - self.elapsed_s) / pace_s))
+        end_s = self.elapsed_s + (planned - self.step) * pace_s
+        if self.step >= self.schedule.decay_start:
+            return min(planned, room) if end_s > budget_s * OVERRUN else planned
+        # The stable part may last as long as there is time for the decay after it: nothing is decided early.
+        decay_s = (planned - self.schedule.decay_start) * pace_s
+        if self.elapsed_s + decay_s > budget_s:
             return min(planned, room)
-        # Once the rate decays, the end stays: the last part should not be stretched thin.
-        if self.elapsed_s + expected_s < budget_s * IDLE and self.step < self.schedule.decay_start:
-            return max(planned, min(room, self.plan.most_steps))
-        return planned
+        soon = self.step + 2 * max(1, self.plan.steps // LOOKS) > self.schedule.decay_start
+        return max(planned, min(room, self.plan.most_steps)) if soon and end_s < budget_s * IDLE else planned
 
     def _trained(self) -> Trained:
         records = runlog.read(self.folder / "metrics.jsonl")

@@ -2,9 +2,9 @@
 
 Muon (Jordan et al. 2024, kellerjordan.github.io/posts/muon) keeps a running mean of the gradient and replaces
 it by the nearest matrix whose singular values are all about 1, found by a few Newton–Schulz steps: rare
-directions count as much as common ones. A step's size is then a property of the matrix's shape alone, which is
-why one learning rate holds across widths. Embeddings, the head and norms, whose rows are looked up or scale
-single channels, take AdamW (Loshchilov & Hutter 2019, arXiv:1711.05101).
+directions count as much as common ones. A step's size is then a property of the matrix's shape alone, so one
+learning rate holds across widths. Embeddings, the head and norms, whose rows are looked up or scale single
+channels, take AdamW (Loshchilov & Hutter 2019, arXiv:1711.05101).
 
 The state is plain tensors by parameter name, so that a checkpoint is a dictionary.
 

@@ -1,8 +1,8 @@
 """How large a step is, step by step: warm-up, stable, decay.
 
 The rate climbs for a few steps (moments are still noise), stays, and falls to almost zero over the last part,
-where most of the visible gain in loss is cashed (Hu et al. 2024, arXiv:2404.06395, section 4; Hägele et al. 2024,
-arXiv:2405.18392). Unlike a cosine, the stable part does not know when the run will end: the end may be
+where most of the visible gain in loss is cashed (Hu et al. 2024, arXiv:2404.06395, section 4; Hägele et al.
+2024, arXiv:2405.18392). Unlike a cosine, the stable part does not know when the run will end: the end may be
 moved while it lasts, which is what lets a run on a busy machine keep its appointment.
 
 Not covered: schedules for batch size.

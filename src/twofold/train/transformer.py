@@ -21,7 +21,7 @@ size, V vocabulary.
 import math
 
 import torch
-import torch.nn.functional as F
+import torch.nn.functional as F  # noqa: N812 (its usual name)
 from torch import Tensor, nn
 
 from twofold.parameters import ModelConfig
@@ -77,12 +77,11 @@ class Block(nn.Module):
 class Transformer(nn.Module):
     """Token ids to the loss of each next token. `named()` gives the parameters by their names in GGUF."""
 
-    cos_TE: Tensor
-    sin_TE: Tensor
+    cos_TE: Tensor  # noqa: N815
+    sin_TE: Tensor  # noqa: N815
 
     def __init__(self, config: ModelConfig, *, compute: torch.dtype = torch.float32) -> None:
         super().__init__()
-        assert config.heads % config.kv_heads == 0 and config.head_dim % 2 == 0
         self.config, self.compute = config, compute
         self.token_embd = nn.Parameter(torch.empty(config.vocab_size, config.width))
         self.blk = nn.ModuleList([Block(config) for _ in range(config.layers)])

@@ -19,7 +19,7 @@ def command(
         list[str] | None,
         typer.Argument(
             metavar="[PATH]...",
-            help="Text: files or folders (txt, md, html, pdf, jsonl; also .gz, .zst) or a hub data set owner/name.",
+            help="Text: files, folders (txt, md, html, pdf, jsonl; .gz, .zst) or a hub data set owner/name.",
         ),
     ] = None,
     time: Annotated[
@@ -90,8 +90,8 @@ def command(
         try:
             shape = ShapeConfig(depth=depth, vocab=vocab)
             config = train.PretrainConfig(
-                data=tuple(paths or ()), time=time, flops=flops, out=out, val=tuple(val or ()), seed=seed or 0,
-                model=shape,
+                data=tuple(paths or ()), time=time, flops=flops, out=out, val=tuple(val or ()),
+                seed=seed or 0, model=shape,
             )  # fmt: skip
         except ValueError as error:
             raise UsageError(f"These options do not work: {error}") from error
@@ -115,7 +115,7 @@ def _tell(result: "Result") -> None:
     console.print(
         f"\nGo on with a text or talk, offline:\n  twofold {talk} {result.folder}\n"
         "or with nothing but a C compiler:\n"
-        f"  cc -O3 -march=native {result.folder / 'run.c'} -o {program} -lm -lpthread && {program} {result.model}",
+        f"  cc -O3 -march=native {files[1]} -o {program} -lm -lpthread && {program} {result.model}",
         markup=False,
         soft_wrap=True,
     )

@@ -1,0 +1,96 @@
+"""What a finished run says about itself: its figures and its model's card."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+from twofold.corpus import Corpus
+from twofold.parameters import Model
+from twofold.train.dial import Plan
+from twofold.train.evaluation import Score
+from twofold.train.folder import Recipe
+from twofold.train.loop import Trained
+from twofold.train.settings import FinetuneConfig, PretrainConfig
+
+LIMITS = ["It is small: it writes fluent text and makes things up. Believe nothing it says."]
+PATHS = ("data", "val", "corpus", "model")
+
+
+def facts(score: Score, trained: Trained, wall_s: float) -> dict[str, Any]:
+    """Return a run's figures, units in the keys."""
+    return {
+        "bits_per_byte": score.bits_per_byte, "val_loss_nats": score.loss_nats, "val_tokens": score.tokens,
+        "val_bytes": score.bytes, "steps": trained.steps, "tokens": trained.tokens,
+        "train_s": round(trained.elapsed_s, 1), "wall_s": round(wall_s, 1),
+        "utilisation": round(trained.utilisation, 4),
+    }  # fmt: skip
+
+
+def of_pretraining(
+    config: PretrainConfig, recipe: Recipe, chosen: Plan, corpus: Corpus, trained: Trained, name: str
+) -> dict[str, Any]:
+    """Return the card of a base model."""
+    size = chosen.model().parameters
+    score = {"name": "bits per byte", "split": "held out", "bytes": recipe.result["val_bytes"]}
+    card: dict[str, Any] = {
+        "name": name,
+        "summary": f"A base model of {size:,} parameters that goes on with text; it takes no turns.",
+        "data": _sources(corpus),
+        "scores": [{**score, "value": round(recipe.result["bits_per_byte"], 4)}],
+        "samples": trained.samples,
+        "limits": LIMITS,
+        "training": recipe.result,
+        "recipe": {
+            "kind": "pretrain",
+            "settings": public(recipe.settings),
+            "plan": dataclasses.asdict(chosen),
+        },
+    }
+    return card if config.license is None else {**card, "license": config.license}
+
+
+def of_finetuning(
+    config: FinetuneConfig, recipe: Recipe, parent: Model, corpus: Corpus, trained: Trained, name: str
+) -> dict[str, Any]:
+    """Return the card of a tuned model: its own figures, its parent, and what the parent was made of."""
+    before = parent.card
+    score = {"name": "bits per byte of answers", "split": "held out", "bytes": recipe.result["val_bytes"]}
+    card: dict[str, Any] = {
+        "name": name,
+        "summary": f"A model of {parent.config.parameters:,} parameters, tuned to answer in turns.",
+        "parents": [{"name": before.get("name") or config.model.stem}],
+        "data": [*before.get("data", []), *_sources(corpus)],
+        "scores": [
+            {**score, "value": round(recipe.result["bits_per_byte"], 4)},
+            *({**one, "name": f"{one['name']} (parent)"} for one in before.get("scores", [])),
+        ],
+        "samples": trained.samples,
+        "limits": LIMITS,
+        "training": recipe.result,
+        "recipe": {
+            "kind": "finetune",
+            "settings": public(recipe.settings),
+            "plan": recipe.plan,
+            "parent": before.get("recipe", {}),
+        },
+    }
+    license_ = config.license or before.get("license")
+    return {**card, "license": license_} if license_ else card
+
+
+def public(settings: dict[str, Any]) -> dict[str, Any]:
+    """Return settings for a card, which others read: paths of this machine become names of files."""
+
+    def named(value: Any) -> Any:
+        if isinstance(value, list):
+            return [Path(entry).name for entry in value]
+        return Path(value).name if isinstance(value, str) else value
+
+    return {key: named(value) if key in PATHS else value for key, value in settings.items()}
+
+
+def _sources(corpus: Corpus) -> list[dict[str, Any]]:
+    return [
+        {"name": Path(source["path"]).name, "bytes": source["bytes"], "sha256": source["sha256"] or ""}
+        for source in corpus.sources
+    ]

@@ -1,0 +1,180 @@
+"""From settings to a plan: how much text to read, which shape, how many steps, at which rates.
+
+The dial's rules meet this machine's measured speed here. What is decided is written into the recipe before it
+counts, so that a resumed run does not decide again.
+"""
+
+import dataclasses
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from twofold.corpus import Corpus, open_corpus, prepare
+from twofold.train import dial, machine
+from twofold.train.display import Screen
+from twofold.train.loop import StepPlan, flops_per_token
+from twofold.train.optimiser import OptimizerConfig
+from twofold.train.settings import FinetuneConfig, PretrainConfig
+
+START_S = 4.0  # python and torch were loaded before the clock here starts
+RESERVE_S, RESERVE = 6.0, 0.03  # kept for the last evaluation and the files: seconds, share of the budget
+EVALUATION = 0.04  # share of the steps' time that evaluation on the way takes
+LEAST_STEPS = 10
+PACKED = {".zst": 3.3, ".gz": 3.0, ".pdf": 0.1}  # bytes of text per byte of file, roughly
+EVERYTHING = 2**62
+DEFAULT_DEPTH = 4
+
+
+def size(config: PretrainConfig) -> PretrainConfig:
+    """Return `config` with `model.vocab` and `max_bytes` filled in: what the text is to be prepared for."""
+    if config.corpus is not None or (config.max_bytes is not None and config.model.vocab is not None):
+        return config
+    flops = config.flops
+    if flops is None and config.time is not None:
+        host = machine.measure(config.device, config.compute, config.threads)
+        flops = budget_flops(dial.seconds(config.time), host)
+    text_bytes = _text_bytes(config.data)
+    depth = dial.depth_for(config.model, flops, text_bytes) if flops else config.model.depth or DEFAULT_DEPTH
+    vocab = config.model.vocab or dial.vocab_for(depth, text_bytes)
+    shape = dial.shape(config.model, depth, vocab)
+    tokens = dial.tokens_for(shape, flops, float("inf"))
+    if config.steps is not None:
+        tokens = config.steps * (config.batch or dial.batch_for(tokens, shape.context)) * shape.context
+    # Half as much again as needed: the estimate is rough, and a tokenizer wants text to learn from.
+    wanted = max(10_000_000, int(1.5 * dial.BYTES_PER_TOKEN * tokens))
+    most = config.max_bytes or (wanted if wanted < 0.8 * text_bytes else EVERYTHING)
+    return dataclasses.replace(config, max_bytes=most, model=dataclasses.replace(config.model, vocab=vocab))
+
+
+def read(config: PretrainConfig, folder: Path, screen: Screen) -> Corpus:
+    """Return the corpus of a run whose size is decided."""
+    if config.corpus is not None:
+        return open_corpus(config.corpus)
+    corpus = prepare(
+        list(config.data), folder / "corpus", vocab_size=config.model.vocab, val_fraction=config.val_fraction,
+        val_path=list(config.val) or None, seed=config.seed, max_bytes=config.max_bytes,
+        progress=_reporter(screen),
+    )  # fmt: skip
+    screen.say(
+        f"Text: {corpus.train_bytes / 1e6:,.1f} MB to learn from ({len(corpus.train):,} tokens, "
+        f"{corpus.train_documents:,} documents), {corpus.val_bytes / 1e6:,.2f} MB held out."
+    )
+    return corpus
+
+
+def plan(config: PretrainConfig, corpus: Corpus, *, began: float | None = None) -> dial.Plan:
+    """Return what a run with `config` on `corpus` will do, after a short measurement of this machine.
+
+    `began`: `time.monotonic()` when the run's clock started, now by default. Raises UsageError.
+    """
+    began = time.monotonic() if began is None else began
+    host = machine.measure(config.device, config.compute, config.threads)
+    budget_s = None if config.time is None else dial.seconds(config.time)
+    flops = budget_flops(budget_s, host) if config.flops is None and budget_s is not None else config.flops
+    chosen = dataclasses.replace(config.model, vocab=corpus.tokenizer.vocab_size)
+    depth = config.model.depth or (
+        dial.depth_for(chosen, flops, corpus.train_bytes) if flops else DEFAULT_DEPTH
+    )
+    shape = dial.shape(chosen, depth, corpus.tokenizer.vocab_size)
+    # A guess of the length gives the batch; the batch gives the pace; the pace gives the length.
+    guess = dial.tokens_for(shape, flops, len(corpus.train))
+    rows = config.batch or dial.batch_for(guess, shape.context)
+    micro = machine.micro_rows(host, rows, shape.context)
+    speed = machine.pace(host, shape, micro)
+    step_s, batch = 1.01 * speed.step_s(rows, micro), rows * shape.context
+    most_steps = max(LEAST_STEPS, int(dial.MOST_EPOCHS * len(corpus.train) / batch))
+    steps_s, notes = None, list[str]()
+    reserve_s = 10.0
+    if config.steps is not None:
+        steps = most_steps = config.steps
+    elif budget_s is not None:
+        reserve_s = RESERVE_S + RESERVE * budget_s
+        steps_s = max(1.0, budget_s - START_S - (time.monotonic() - began) - reserve_s)
+        steps = max(LEAST_STEPS, int(steps_s * (1 - EVALUATION) / step_s))
+    else:
+        steps = max(LEAST_STEPS, round(guess / batch))
+    if steps > most_steps:
+        steps = most_steps
+        notes.append(f"there is little text: read {dial.MOST_EPOCHS:.0f} times, it ends before the budget")
+    tokens = steps * batch
+    middle, low, high = dial.expected(shape, tokens, corpus.train_bytes / max(1, len(corpus.train)))
+    affordable = int(EVALUATION / 13 * steps * step_s / speed.evaluation_token_s)
+    return dial.Plan(
+        depth=depth, width=shape.width, heads=shape.heads, kv_heads=shape.kv_heads, head_dim=shape.head_dim,
+        ffn=shape.ffn, vocab=shape.vocab_size, context=shape.context, tied=shape.tied,
+        rope_theta=shape.rope_theta, parameters=shape.parameters, tokens=tokens,
+        train_tokens=len(corpus.train), steps=steps, rows=rows, micro_rows=micro, device=host.device,
+        compute=host.compute, threads=speed.threads, peak_flops=host.peak_flops, tokens_per_s=batch / step_s,
+        flops=flops_per_token(shape) * tokens, wall_s=(1 + EVALUATION) * steps * step_s + reserve_s,
+        budget_s=steps_s, most_steps=most_steps,
+        memory_bytes=dial.memory_bytes(shape, micro * shape.context, 2 if host.compute == "bfloat16" else 4),
+        bits_per_byte=middle, bits_per_byte_low=low, bits_per_byte_high=high,
+        eval_every=max(1, steps // 10) if config.eval_every is None else config.eval_every,
+        eval_tokens=config.eval_tokens or min(len(corpus.val), max(4 * shape.context, affordable)),
+        sample_every=max(1, steps // 5) if config.sample_every is None else config.sample_every,
+        notes=notes, **rates(config.optimizer, shape.width, tokens),
+    )  # fmt: skip
+
+
+def rates(chosen: OptimizerConfig, width: int, tokens: float) -> dict[str, float]:
+    """Return the learning rates that `chosen` leaves open, from the model's width and the run's length."""
+    short = min(1.5, max(0.5, (5e6 / max(tokens, 1)) ** 0.15))  # a short run cannot wait (docs/log.md)
+    narrow = (width / 256) ** -0.5
+    defaults = {
+        "muon_lr": 0.03 * short, "embedding_lr": 0.04 * narrow, "head_lr": 0.006 * narrow, "norm_lr": 0.01,
+    }  # fmt: skip
+    return {
+        name: value if getattr(chosen, name) is None else getattr(chosen, name)
+        for name, value in defaults.items()
+    }
+
+
+def step_plan(config: PretrainConfig, chosen: dial.Plan) -> StepPlan:
+    """Return the plan as the loop takes it."""
+    optimizer = dataclasses.replace(
+        config.optimizer, muon_lr=chosen.muon_lr, embedding_lr=chosen.embedding_lr, head_lr=chosen.head_lr,
+        norm_lr=chosen.norm_lr,
+    )  # fmt: skip
+    return StepPlan(
+        steps=chosen.steps, rows=chosen.rows, micro_rows=chosen.micro_rows, context=chosen.context,
+        device=chosen.device, compute=chosen.compute, threads=chosen.threads, peak_flops=chosen.peak_flops,
+        budget_s=chosen.budget_s, most_steps=chosen.most_steps, eval_every=chosen.eval_every,
+        sample_every=chosen.sample_every, optimizer=optimizer, **shared(config),
+    )  # fmt: skip
+
+
+def shared(config: PretrainConfig | FinetuneConfig) -> dict[str, Any]:
+    """Return what both kinds of run hand to the loop as it stands in their settings."""
+    names = ("seed", "checkpoint_s", "checkpoint_steps", "schedule")
+    return {name: getattr(config, name) for name in names}
+
+
+def budget_flops(budget_s: float, host: machine.Machine) -> float:
+    """Return the operations that fit into a time, before the model was measured: about half of the peak."""
+    return 0.85 * budget_s * 0.5 * host.peak_flops
+
+
+def _text_bytes(data: tuple[str, ...]) -> float:
+    """Return about how much text the paths hold; infinite for a hub data set."""
+    total = 0.0
+    for entry in data:
+        path = Path(entry)
+        if not path.exists():
+            return float("inf")
+        files = [path] if path.is_file() else [file for file in path.rglob("*") if file.is_file()]
+        total += sum(file.stat().st_size * PACKED.get(file.suffix.lower(), 1.0) for file in files)
+    return total
+
+
+def _reporter(screen: Screen) -> Callable[[str, int], None]:
+    """Return a function that says now and then how far the preparation is."""
+    said_s = time.monotonic()
+
+    def report(what: str, done: int) -> None:
+        nonlocal said_s
+        if time.monotonic() - said_s > 5:
+            said_s = time.monotonic()
+            screen.say(f"{what}: {done / 1e6:,.1f} MB", "dim")
+
+    return report

@@ -1,0 +1,119 @@
+"""What a run is told: one frozen dataclass per kind of run, kept in the run's recipe.
+
+None means that the dial, the data or this machine decides.
+"""
+
+import dataclasses
+import tomllib
+from pathlib import Path
+from typing import Any, Literal
+
+from twofold.base import config as configs
+from twofold.train.dial import ShapeConfig
+from twofold.train.optimiser import OptimizerConfig
+from twofold.train.schedule import ScheduleConfig
+
+PRETRAIN_PROMPTS = ("", "Once upon a time", "The most important")
+FINETUNE_PROMPTS = ("Hello! Who are you?", "What is the sun?", "Tell me a story.")
+LINEAR = ScheduleConfig(warmup=0.02, decay=0.98, final=0.0)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PretrainConfig:
+    """What a pretraining run is told; None means: the dial decides.
+
+    `data`: files, folders or a hub data set; or `corpus`: the folder of a prepared one. `time` ("20m"),
+    `flops` and `model.depth` sets the size of the run (`time` with `depth` is allowed); `steps` overrules
+    the number of steps. `batch`: rows of `model.context` tokens per step. `checkpoint_steps`: save every so
+    many steps instead of every `checkpoint_s` seconds.
+    """
+
+    data: tuple[str, ...] = ()
+    corpus: Path | None = None
+    out: Path | None = None
+    val: tuple[str, ...] = ()
+    name: str | None = None
+    license: str | None = None
+    time: str | None = None
+    flops: float | None = None
+    steps: int | None = None
+    batch: int | None = None
+    seed: int = 0
+    val_fraction: float = 0.02
+    max_bytes: int | None = None
+    shuffle: bool = True
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    compute: Literal["auto", "bfloat16", "float32"] = "auto"
+    threads: int | None = None
+    eval_every: int | None = None
+    eval_tokens: int | None = None
+    sample_every: int | None = None
+    prompts: tuple[str, ...] = PRETRAIN_PROMPTS
+    checkpoint_s: float = 60.0
+    checkpoint_steps: int = 0
+    file_type: Literal["Q8_0", "F16", "F32", "BF16", "Q4_0"] = "Q8_0"
+    model: ShapeConfig = dataclasses.field(default_factory=ShapeConfig)
+    optimizer: OptimizerConfig = dataclasses.field(default_factory=OptimizerConfig)
+    schedule: ScheduleConfig = dataclasses.field(default_factory=ScheduleConfig)
+
+    def __post_init__(self) -> None:
+        if any(number is not None and number < 1 for number in (self.steps, self.batch, self.threads)):
+            raise ValueError("steps, batch and threads are 1 or more.")
+        if self.flops is not None and self.flops < 1e9:
+            raise ValueError("flops is at least 1e9.")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class FinetuneConfig:
+    """What a finetuning run is told; None means: follows from the data.
+
+    `model`: a model.gguf or a run folder (then the unrounded weights of its last checkpoint are used).
+    `data`: files of conversations, or `corpus`: the folder of prepared ones. `time` cuts the number of steps
+    that `epochs` ask for; `steps` overrules both. `batch`: rows of `context` tokens per step.
+    """
+
+    model: Path
+    data: tuple[str, ...] = ()
+    corpus: Path | None = None
+    out: Path | None = None
+    name: str | None = None
+    license: str | None = None
+    epochs: float = 3.0
+    time: str | None = None
+    steps: int | None = None
+    batch: int | None = None
+    context: int | None = None
+    seed: int = 0
+    val_fraction: float = 0.02
+    shuffle: bool = True
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    compute: Literal["auto", "bfloat16", "float32"] = "auto"
+    threads: int | None = None
+    eval_every: int | None = None
+    sample_every: int | None = None
+    prompts: tuple[str, ...] = FINETUNE_PROMPTS
+    checkpoint_s: float = 60.0
+    checkpoint_steps: int = 0
+    file_type: Literal["Q8_0", "F16", "F32", "BF16", "Q4_0"] = "Q8_0"
+    optimizer: OptimizerConfig = dataclasses.field(default_factory=OptimizerConfig)
+    schedule: ScheduleConfig = LINEAR
+
+    def __post_init__(self) -> None:
+        if any(number is not None and number < 1 for number in (self.steps, self.batch, self.threads)):
+            raise ValueError("steps, batch and threads are 1 or more.")
+        if self.epochs <= 0:
+            raise ValueError("epochs is above 0.")
+
+
+def plain(config: PretrainConfig | FinetuneConfig) -> dict[str, Any]:
+    """Return the settings as a recipe holds them: plain values, absolute paths (to resume from anywhere)."""
+    changed: dict[str, Any] = {"out": None}
+    for name in ("data", "val"):
+        entries = getattr(config, name, ())
+        if entries:
+            changed[name] = tuple(str(Path(e).resolve()) if Path(e).exists() else e for e in entries)
+    for name in ("corpus", "model"):
+        path = getattr(config, name, None)
+        if isinstance(path, Path):
+            changed[name] = path.resolve()
+    return tomllib.loads(configs.to_toml(dataclasses.replace(config, **changed)))
