@@ -28,7 +28,7 @@
 typedef struct { const char *at; long n; } Str;
 typedef struct { Str key; int type, item; long count, at; } Value; /* item: the type inside an array */
 typedef struct { Str name; int type; long columns, rows, more, offset; const uint8_t *data; } Tensor;
-typedef struct { Str *keys; int32_t *slots; long mask; } Table; /* a hash table from a string to its number */
+typedef struct { Str *keys; int32_t *slots; long mask; } Table;    /* a hash table from a string to its number */
 typedef struct {
     Tensor *attn_norm, *q, *k, *v, *q_bias, *k_bias, *v_bias, *q_norm, *k_norm, *o, *ffn_norm, *gate, *up, *down;
 } Layer;
@@ -36,22 +36,19 @@ typedef struct Model {
     const uint8_t *file;
     long size, at, n_values, n_tensors, n_classes, C, H, K, D, F, V, L, T; /* at: how far the file has been read */
     double eps, theta, rope_scale;
-    int rope_pairs; /* Llama turns neighbours, Qwen turns element i with element i + D / 2 */
-    Str arch;
     Value *values;
     Tensor *tensors, *embedding, *output_norm, *output, *rope_factors;
     Layer *layers;
+    Str arch;
     Table tokens, merges;
     float *scores;
     int32_t *types, *specials; /* types [V]: 1 normal, 2 unknown, 3 control, 4 user-defined, 5 unused, 6 byte */
     uint32_t *classes;         /* runs of code points of one class, sorted: first * 4 + class */
-    int spm, modern, digits, whole_words, n_specials, bos, eos, unknown, turn_end, add_bos, space_prefix;
-    char *error;
-    size_t error_size;
-    jmp_buf trap;
+    int rope_pairs, spm, modern, digits, whole_words, n_specials, bos, eos, unknown, turn_end, add_bos, space_prefix;
+    char *error; size_t error_size; jmp_buf trap; /* where a failure leaves its sentence, and where it goes */
 } Model;
 
-_Noreturn static void fail(Model *m, const char *format, ...) { /* leaves one sentence and returns to the trap */
+_Noreturn static void fail(Model *m, const char *format, ...) {
     va_list args;
     va_start(args, format), vsnprintf(m->error, m->error_size, format, args), va_end(args);
     longjmp(m->trap, 1);
@@ -65,34 +62,27 @@ static const uint8_t *take(Model *m, long n) {
     if (n < 0 || n > m->size - m->at) fail(m, "the file ends too early: it was cut short or damaged, fetch it again");
     return m->at += n, m->file + m->at - n;
 }
-static long number(Model *m, int bytes) {
-    long v = 0;
-    return memcpy(&v, take(m, bytes), bytes), v;
-}
-static Str string(Model *m) {
-    long n = number(m, 8);
-    return (Str){(const char *)take(m, n), n};
-}
+static long number(Model *m, int bytes) { long v = 0; return memcpy(&v, take(m, bytes), bytes), v; }
+static Str string(Model *m) { long n = number(m, 8); return (Str){(const char *)take(m, n), n}; }
 static int same(Str a, const char *b) { return a.n == (long)strlen(b) && !memcmp(a.at, b, a.n); }
 
 enum { UINT = 4, INT = 5, FLOAT = 6, STRING = 8, ARRAY = 9, DOUBLE = 12 };
 static const int value_bytes[] = {1, 1, 2, 2, 4, 4, 4, 1, 0, 0, 8, 8, 8};
 static Value value(Model *m) {
     Value v = {.key = string(m), .type = number(m, 4), .count = 1};
-    v.item = v.type;
-    if (v.type == ARRAY) v.item = number(m, 4), v.count = number(m, 8);
+    v.item = v.type == ARRAY ? number(m, 4) : v.type;
+    if (v.type == ARRAY) v.count = number(m, 8);
     if (v.item < 0 || v.item > DOUBLE || v.item == ARRAY) fail(m, "the header has a value of an unknown type");
     v.at = m->at;
-    if (v.count < 0 || v.count > m->size) take(m, -1);
-    if (v.item != STRING) take(m, v.count * value_bytes[v.item]);
     for (long i = 0; v.item == STRING && i < v.count; i++) string(m);
+    if (v.item != STRING) take(m, v.count > m->size ? -1 : v.count * value_bytes[v.item]);
     return v;
 }
 static Value *find(Model *m, const char *key, int type, int item) { /* and read on there; ".x" is "architecture.x" */
     for (Value *v = m->values; v < m->values + m->n_values; v++) {
         long skip = *key == '.' && v->key.n > m->arch.n && !memcmp(v->key.at, m->arch.at, m->arch.n) ? m->arch.n : 0;
-        int fits = type < 0 || (v->type == type && v->item == item);
-        if (fits && same((Str){v->key.at + skip, v->key.n - skip}, key)) return m->at = v->at, v;
+        if (!same((Str){v->key.at + skip, v->key.n - skip}, key)) continue;
+        if (type < 0 || (v->type == type && v->item == item)) return m->at = v->at, v;
     }
     return NULL;
 }
@@ -100,8 +90,7 @@ static Str get_string(Model *m, const char *key) { return find(m, key, STRING, S
 static double get_number(Model *m, const char *key, double otherwise, double least, double most) {
     Value *v = find(m, key, -1, 0);
     long whole = v ? number(m, value_bytes[v->type]) : 0;
-    float f;
-    memcpy(&f, &whole, 4);
+    float f; memcpy(&f, &whole, 4);
     double got = !v || !value_bytes[v->type] ? otherwise : v->type == FLOAT ? f : whole;
     if (!(got >= least && got <= most)) fail(m, "the setting %s is missing or absurd: the file is damaged", key);
     return got;
@@ -120,14 +109,12 @@ static long row_bytes(int type, long columns) { /* 0: this program does not know
 static Tensor *tensor(Model *m, long layer, const char *name, long rows, long columns, int required) {
     char full[64];
     snprintf(full, sizeof full, "blk.%ld.%s", layer, name);
-    if (layer >= 0) name = full;
     for (Tensor *t = m->tensors; t < m->tensors + m->n_tensors; t++) {
-        long bytes = row_bytes(t->type, columns);
-        if (!same(t->name, name)) continue;
-        if (t->columns != columns || t->rows != rows || t->more != 1) fail(m, "the tensor %s has the wrong shape", name);
+        if (!same(t->name, layer < 0 ? name : full)) continue;
+        long bytes = row_bytes(t->type, columns), room = t->offset < 0 || t->offset % 4 ? -1 : m->size - t->offset;
+        if (t->columns != columns || t->rows != rows || t->more != 1) fail(m, "the tensor %s has a wrong shape", name);
         if (!bytes || (rows == 1 && t->type != F32)) fail(m, "the tensor %s has type %d: convert it to Q8_0", name, t->type);
-        if (t->offset < 0 || t->offset % 4 || t->offset > m->size || rows > (m->size - t->offset) / bytes)
-            fail(m, "the tensor %s lies outside the file: it was cut short, fetch it again", name);
+        if (room < 0 || rows > room / bytes) fail(m, "the tensor %s lies outside the file: it was cut short", name);
         return t->data = m->file + t->offset, t;
     }
     if (required) fail(m, "the tensor %s is missing: the file is damaged or of an unknown family", name);
@@ -144,17 +131,16 @@ static void read_header(Model *m) {
         Tensor *t = &m->tensors[m->n_tensors];
         *t = (Tensor){.name = string(m), .columns = 1, .rows = 1, .more = 1};
         long dims = number(m, 4), *sizes[] = {&t->columns, &t->rows, &t->more, &t->more};
-        if (dims > 4) fail(m, "a tensor has more than four dimensions: the file is damaged");
-        for (long d = 0; d < dims; d++) *sizes[d] = number(m, 8);
+        for (long d = 0; d < dims; d++) *sizes[d < 3 ? d : 3] = number(m, 8);
         t->type = number(m, 4), t->offset = number(m, 8);
     }
-    long end = m->at, alignment = get_number(m, "general.alignment", 32, 1, 1 << 16), rest = end % alignment;
-    for (Tensor *t = m->tensors; t < m->tensors + n_tensors; t++)
-        t->offset = t->offset > m->size ? -1 : t->offset + end + (rest ? alignment - rest : 0);
+    long end = m->at, alignment = get_number(m, "general.alignment", 32, 1, 1 << 16);
+    end = (end + alignment - 1) / alignment * alignment;
+    for (Tensor *t = m->tensors; t < m->tensors + n_tensors; t++) t->offset = t->offset > m->size ? -1 : t->offset + end;
 }
 static void load_weights(Model *m) {
     m->arch = get_string(m, "general.architecture");
-    int qwen3 = same(m->arch, "qwen3"), qwen2 = same(m->arch, "qwen2"), llama = m->rope_pairs = same(m->arch, "llama");
+    int qwen3 = same(m->arch, "qwen3"), qwen2 = same(m->arch, "qwen2"), llama = same(m->arch, "llama");
     if (!qwen3 && !qwen2 && !llama) fail(m, "the model is of an architecture other than qwen3, qwen2 and llama");
     long C = m->C = get_number(m, ".embedding_length", 0, 1, 1 << 16), V = m->V;
     long F = m->F = get_number(m, ".feed_forward_length", 0, 1, 1 << 20);
@@ -168,7 +154,7 @@ static void load_weights(Model *m) {
     Str scaling = get_string(m, ".rope.scaling.type");
     if (scaling.n && !same(scaling, "linear") && !same(scaling, "none")) fail(m, "its rope scaling is not supported");
     m->rope_scale = same(scaling, "linear") ? get_number(m, ".rope.scaling.factor", 1, 1e-3, 1e6) : 1;
-    m->theta = get_number(m, ".rope.freq_base", 10000, 1, 1e12);
+    m->rope_pairs = llama, m->theta = get_number(m, ".rope.freq_base", 10000, 1, 1e12);
     m->eps = get_number(m, ".attention.layer_norm_rms_epsilon", 1e-6, 0, 1);
     m->embedding = tensor(m, -1, "token_embd.weight", V, C, 1), m->output = tensor(m, -1, "output.weight", V, C, 0);
     m->output_norm = tensor(m, -1, "output_norm.weight", 1, C, 1);
@@ -191,22 +177,21 @@ static void load_weights(Model *m) {
 
 static inline float half_at(const uint8_t *p) { /* half precision: move the bits, mend the exponent by a product */
     uint32_t bits = (p[0] | (p[1] & 0x7fu) << 8) << 13;
-    float f;
-    memcpy(&f, &bits, 4);
+    float f; memcpy(&f, &bits, 4);
     return p[1] & 0x80 ? f * -0x1p112f : f * 0x1p112f;
 }
 static void to_float(int type, const uint8_t *row, long n, float *restrict out) { /* n weights of one row */
     if (type == F32) memcpy(out, row, n * 4);
     for (long i = 0; type == F16 && i < n; i++) out[i] = half_at(row + 2 * i);
     for (long i = 0; type == BF16 && i < n; i++) out[i] = 0, memcpy((char *)(out + i) + 2, row + 2 * i, 2);
-    for (; type == Q8_0 && n > 0; n -= 32, row += 34, out += 32) { /* blocks: a scale, 32 signed bytes */
+    for (long i = 0; type == Q8_0 && i < n; i += 32, row += 34) { /* blocks: a scale, 32 signed bytes */
         float scale = half_at(row);
-        for (int i = 0; i < 32; i++) out[i] = scale * (int8_t)row[2 + i];
+        for (int j = 0; j < 32; j++) out[i + j] = scale * (int8_t)row[2 + j];
     }
-    for (; type == Q4_0 && n > 0; n -= 32, row += 18, out += 32) { /* blocks: a scale, 32 numbers from -8 to 7 */
+    for (long i = 0; type == Q4_0 && i < n; i += 32, row += 18) { /* blocks: a scale, 32 numbers from -8 to 7 */
         float scale = half_at(row);
-        for (int i = 0; i < 16; i++) out[i] = scale * ((row[2 + i] & 15) - 8);
-        for (int i = 0; i < 16; i++) out[i + 16] = scale * ((row[2 + i] >> 4) - 8);
+        for (int j = 0; j < 16; j++) out[i + j] = scale * ((row[2 + j] & 15) - 8);
+        for (int j = 0; j < 16; j++) out[i + 16 + j] = scale * ((row[2 + j] >> 4) - 8);
     }
 }
 enum { LANES = 16, TILE = 4 }; /* sums run in lanes side by side, so that the compiler can use vector instructions */
@@ -222,10 +207,7 @@ static inline void dots(const float *w, const float *x, long n, int tile, float 
         for (int j = 0; j < LANES; j++) out[b] += lanes[b][j];
     }
 }
-static float dot(const float *a, const float *b, long n) {
-    float sum;
-    return dots(a, b, n, 1, &sum), sum;
-}
+static float dot(const float *a, const float *b, long n) { float sum; return dots(a, b, n, 1, &sum), sum; }
 static const float *floats(const Tensor *t) { return (const float *)(const void *)t->data; }
 
 /* ---- (3) The transformer. Every thread walks the same layers, does its share, and waits at each barrier. ---------- */
@@ -243,8 +225,8 @@ typedef struct Context {
 } Context;
 
 static void barrier(Context *c) { /* a short wait spins, a long one gives the core away */
-    int phase = c->phase, last = atomic_fetch_add(&c->arrived, 1) == c->threads - 1;
-    if (last) atomic_store(&c->arrived, 0), atomic_store(&c->phase, phase + 1);
+    int phase = c->phase;
+    if (atomic_fetch_add(&c->arrived, 1) == c->threads - 1) atomic_store(&c->arrived, 0), atomic_fetch_add(&c->phase, 1);
     for (int spins = 0; c->phase == phase; spins++) if (spins > 2000) sched_yield();
 }
 static void norm(const float *x, const Tensor *weight, double eps, long n, float *out) { /* RMSNorm, arXiv 1910.07467 */
@@ -256,11 +238,10 @@ static void norm_all(Context *c, const Tensor *weight, long B, int me) { /* x [B
     barrier(c);
 }
 /* out[b, row] = weight[row] . x[b] + (add ? out[b, row] : bias[row]) for this thread's share of rows; x [B, columns] */
-static void product(Context *c, int me, long B, const Tensor *w, const float *x, const Tensor *bias, int add, float *out,
-                    long stride) {
-    long n = w->columns, first = w->rows * me / c->threads, last = w->rows * (me + 1) / c->threads;
+static void product(Context *c, int me, long B, Tensor *w, const float *x, Tensor *bias, int add, float *out, long stride) {
+    long n = w->columns, last = w->rows * (me + 1) / c->threads;
     float *scratch = c->scratch + me * c->row_size, y[TILE];
-    for (long row = first; row < last; row++) {
+    for (long row = w->rows * me / c->threads; row < last; row++) {
         const float *weights = w->type == F32 ? floats(w) + n * row : scratch;
         if (w->type != F32) to_float(w->type, w->data + row_bytes(w->type, n) * row, n, scratch);
         for (long b = 0, tile; b < B; b += tile) {
@@ -272,7 +253,7 @@ static void product(Context *c, int me, long B, const Tensor *w, const float *x,
     }
 }
 static void rope(Context *c, float *head, long pos) { /* rotary position embedding, arXiv 2104.09864 */
-    for (long i = 0, n = c->m->D / 2; i < n; i++) {
+    for (long i = 0, n = c->m->D / 2; i < n; i++) { /* Llama turns neighbours, Qwen element i with element i + D / 2 */
         float *a = head + (c->m->rope_pairs ? 2 * i : i), *b = c->m->rope_pairs ? a + 1 : a + n;
         float cosine = c->cosine[pos * n + i], sine = c->sine[pos * n + i], x = *a, y = *b;
         *a = x * cosine - y * sine, *b = x * sine + y * cosine;
@@ -296,57 +277,49 @@ static void walk(Context *c, int me) { /* the tokens of one batch through all la
     long B = c->B, C = m->C, H = m->H, K = m->K, D = m->D, F = m->F, QKV = (H + 2 * K) * D, step = c->threads;
     for (long b = me; b < B; b += step) to_float(e->type, e->data + row_bytes(e->type, C) * c->token[b], C, c->x + b * C);
     barrier(c);
-    for (long i = 0; i < m->L; i++) {
-        Layer *l = &m->layers[i];
+    for (Layer *l = m->layers; l < m->layers + m->L; l++) {
         norm_all(c, l->attn_norm, B, me);
         product(c, me, B, l->q, c->normed, l->q_bias, 0, c->qkv, QKV);
         product(c, me, B, l->k, c->normed, l->k_bias, 0, c->qkv + H * D, QKV);
-        product(c, me, B, l->v, c->normed, l->v_bias, 0, c->qkv + (H + K) * D, QKV);
-        barrier(c);
+        product(c, me, B, l->v, c->normed, l->v_bias, 0, c->qkv + (H + K) * D, QKV), barrier(c);
         for (long u = me; u < B * (H + K); u += step) { /* a unit of work: a query head, or a key and its value */
-            long b = u / (H + K), h = u % (H + K), at = h < H ? 0 : cache_at(c, i, b, c->pos[b], h - H);
+            long b = u / (H + K), h = u % (H + K), at = h < H ? 0 : cache_at(c, l - m->layers, b, c->pos[b], h - H);
             float *head = c->qkv + b * QKV + h * D;
             if (l->q_norm && l->k_norm) norm(head, h < H ? l->q_norm : l->k_norm, m->eps, D, head);
             rope(c, head, c->pos[b]);
             if (h >= H) memcpy(c->keys + at, head, D * 4), memcpy(c->values + at, head + K * D, D * 4);
         }
         barrier(c);
-        for (long u = me; u < B * H; u += step) attend(c, i, u / H, u % H, c->scratch + me * c->row_size);
+        for (long u = me; u < B * H; u += step) attend(c, l - m->layers, u / H, u % H, c->scratch + me * c->row_size);
         barrier(c);
-        product(c, me, B, l->o, c->normed, NULL, 1, c->x, C);
-        barrier(c);
+        product(c, me, B, l->o, c->normed, NULL, 1, c->x, C), barrier(c);
         norm_all(c, l->ffn_norm, B, me);
         product(c, me, B, l->gate, c->normed, NULL, 0, c->hidden, F);
         product(c, me, B, l->up, c->normed, NULL, 0, c->hidden + BATCH * F, F);
-        for (long b = 0; b < B; b++)
-            for (long j = F * me / step; j < F * (me + 1) / step; j++) { /* SwiGLU, arXiv 2002.05202, on own rows */
-                float *gate = c->hidden + b * F + j;
-                *gate = *gate / (1.0f + expf(-*gate)) * gate[BATCH * F];
-            }
+        for (long b = 0; b < B; b++) /* SwiGLU, arXiv 2002.05202, on the rows that this thread has just made */
+            for (float *g = c->hidden + b * F + F * me / step; g < c->hidden + b * F + F * (me + 1) / step; g++)
+                *g = *g / (1.0f + expf(-*g)) * g[BATCH * F];
         barrier(c);
-        product(c, me, B, l->down, c->hidden, NULL, 1, c->x, C);
-        barrier(c);
+        product(c, me, B, l->down, c->hidden, NULL, 1, c->x, C), barrier(c);
     }
     for (long w = 0; me == 0 && w < c->n_wanted; w++) memmove(c->x + w * C, c->x + c->wanted[w] * C, C * 4);
-    barrier(c);
-    norm_all(c, m->output_norm, c->n_wanted, me);
-    product(c, me, c->n_wanted, m->output, c->normed, NULL, 0, c->logits, m->V);
-    barrier(c);
+    barrier(c), norm_all(c, m->output_norm, c->n_wanted, me);
+    product(c, me, c->n_wanted, m->output, c->normed, NULL, 0, c->logits, m->V), barrier(c);
 }
 static void *work(void *context) { return walk(context, atomic_fetch_add(&((Context *)context)->born, 1)), NULL; }
 
 void tf_context_free(Context *c) { if (c) free(c->memory), free(c); }
 /* Room for S sequences of T tokens (0: as many as the model knows). NULL and a sentence in error if it is too much. */
 Context *tf_context(Model *m, int S, int T, int threads, char *error, size_t error_size) {
+    Context *volatile c = NULL; /* volatile: it must survive the jump */
     m->error = error, m->error_size = error_size;
-    Context *const c = setjmp(m->trap) ? NULL : make(m, 1, sizeof *c);
-    if (!c || setjmp(m->trap)) return tf_context_free(c), NULL;
-    *c = (Context){.m = m, .S = S < 1 ? 1 : S, .T = T < 1 || T > m->T ? m->T : T, .threads = fmax(1, fmin(threads, MOST_THREADS))};
+    if (setjmp(m->trap)) return tf_context_free(c), NULL;
+    c = make(m, 1, sizeof *c);
+    c->m = m, c->threads = fmax(1, fmin(threads, MOST_THREADS)), c->S = fmax(S, 1), c->T = T < 1 || T > m->T ? m->T : T;
     long C = m->C, F = m->F, Q = m->H * m->D, KV = m->K * m->D, half = m->D / 2;
     c->row_size = fmax(fmax(Q, C), fmax(F, c->T));
-    double cache = (double)m->L * KV * c->S * c->T, turns = (double)c->T * half, total = 0;
-    double sizes[] = {cache, cache, turns, turns, BATCH * C, BATCH * fmax(Q, C), BATCH * (Q + 2 * KV), BATCH * 2 * F,
-                      c->threads * c->row_size};
+    double cache = (double)m->L * KV * c->S * c->T, turns = (double)c->T * half, total = 0, sizes[] = {cache, cache, turns,
+        turns, BATCH * C, BATCH * fmax(Q, C), BATCH * (Q + 2 * KV), BATCH * 2 * F, c->threads * c->row_size};
     float **parts[] = {&c->keys, &c->values, &c->cosine, &c->sine, &c->x, &c->normed, &c->qkv, &c->hidden, &c->scratch};
     for (int i = 0; i < 9; i++) total += sizes[i];
     c->memory = make(m, total, 4), total = 0;
@@ -358,10 +331,9 @@ Context *tf_context(Model *m, int S, int T, int threads, char *error, size_t err
     }
     return c;
 }
-/* Runs n tokens, each at its own place (sequence, position); a sequence's tokens stand in order. logits takes V floats
- * for each token whose want is not 0. Returns -1 when a number is out of range, -2 when the system has no more threads. */
-int tf_forward(Context *c, int n, const int32_t *token, const int32_t *seq, const int32_t *pos, const uint8_t *want,
-               float *logits) {
+/* Runs n tokens, each at its own place (sequence, position); a sequence's tokens stand in order. logits takes V floats for
+ * each token whose want is not 0. Returns -1 when a number is out of range, -2 when the system has no more threads. */
+int tf_forward(Context *c, int n, const int32_t *token, const int32_t *seq, const int32_t *pos, const uint8_t *want, float *logits) {
     for (int i = 0; i < n; i++)
         if (token[i] < 0 || token[i] >= c->m->V || seq[i] < 0 || seq[i] >= c->S || pos[i] < 0 || pos[i] >= c->T) return -1;
     for (int at = 0; at < n; at += BATCH, logits += c->n_wanted * c->m->V) {
@@ -377,8 +349,8 @@ int tf_forward(Context *c, int n, const int32_t *token, const int32_t *seq, cons
 }
 /* Sequence `to` now starts with the same `length` tokens as `from`, without computing them again. */
 int tf_copy(Context *c, int from, int to, int length) {
-    if (from < 0 || from >= c->S || to < 0 || to >= c->S || length < 0 || length > c->T) return -1;
     long KV = c->m->K * c->m->D, one = c->T * KV;
+    if (from < 0 || from >= c->S || to < 0 || to >= c->S || length < 0 || length > c->T) return -1;
     for (long l = 0; from != to && l < 2 * c->m->L * c->S; l += c->S) /* the values lie right behind the keys */
         memcpy(c->keys + (l + to) * one, c->keys + (l + from) * one, length * KV * 4);
     return 0;
@@ -400,21 +372,18 @@ static long load_table(Model *m, Table *t, const char *key) { /* of an array of 
     for (t->mask = 15; t->mask < 2 * v->count;) t->mask = 2 * t->mask + 1; /* a power of two, at least half empty */
     t->keys = make(m, v->count, sizeof(Str)), t->slots = memset(make(m, t->mask, 4), 255, (t->mask + 1) * 4);
     for (int i = 0; i < v->count; i++) {
-        t->keys[i] = string(m);
-        int32_t *slot = slot_of(t, t->keys[i]);
+        int32_t *slot = slot_of(t, t->keys[i] = string(m));
         if (*slot < 0) *slot = i;
     }
     return v->count;
 }
-/* One code point of UTF-8; the longest start of an invalid one becomes U+FFFD, as in Unicode's chapter 3.9. */
-static int32_t decode(const char **at, const char *end) {
+static int32_t decode(const char **at, const char *end) { /* a code point; what starts none becomes U+FFFD, Unicode 3.9 */
     const uint8_t *s = (const uint8_t *)*at, *last = (const uint8_t *)end;
     int c = *s++, low = c == 0xE0 ? 0xA0 : c == 0xF0 ? 0x90 : 0x80, high = c == 0xED ? 0x9F : c == 0xF4 ? 0x8F : 0xBF;
     int more = c < 0x80 ? 0 : c < 0xC2 || c > 0xF4 ? -1 : c < 0xE0 ? 1 : c < 0xF0 ? 2 : 3;
-    for (c = more > 0 ? c & 0x3F >> more : c; more > 0 && s < last && *s >= low && *s <= high; more--, low = 0x80, high = 0xBF)
-        c = c << 6 | (*s++ & 0x3F);
-    *at = (const char *)s;
-    return more ? 0xFFFD : c;
+    if (more > 0) c &= 0x3F >> more;
+    for (; more > 0 && s < last && *s >= low && *s <= high; more--, low = 0x80, high = 0xBF) c = c << 6 | (*s++ & 0x3F);
+    return *at = (const char *)s, more ? 0xFFFD : c;
 }
 static int utf8(int32_t c, char *out) { /* and back; returns the number of bytes */
     int n = c < 0x80 ? 1 : c < 0x800 ? 2 : c < 0x10000 ? 3 : 4;
@@ -440,9 +409,10 @@ static void load_tokenizer(Model *m) {
     m->whole_words = !m->spm && same(pre, "llama-bpe"), m->modern = m->whole_words || same(pre, "qwen2");
     m->digits = m->whole_words ? 3 : m->modern || same(pre, "smollm") || same(pre, "starcoder");
     if (!m->spm && !m->digits && !same(pre, "gpt-2")) fail(m, "the tokenizer cuts words in an unknown way");
-    m->types = get_array(m, "tokenizer.ggml.token_type", INT, &m->V);
+    m->types = get_array(m, "tokenizer.ggml.token_type", INT, &m->V), m->specials = make(m, m->V, 4);
     m->scores = get_array(m, "tokenizer.ggml.scores", FLOAT, &m->V);
     if (!m->types || (m->spm && !m->scores)) fail(m, "the tokenizer lacks its types or scores: the file is damaged");
+    for (int i = 0; i < m->V; i++) if (m->types[i] == 3 || m->types[i] == 4) m->specials[m->n_specials++] = i;
     m->classes = get_array(m, "twofold.unicode", UINT, &m->n_classes);
     if (!m->n_classes) free(m->classes), m->classes = memcpy(make(m, m->n_classes = 12, 4), ascii, sizeof ascii);
     m->bos = get_number(m, "tokenizer.ggml.bos_token_id", -1, -1, m->V - 1);
@@ -450,116 +420,93 @@ static void load_tokenizer(Model *m) {
     m->unknown = get_number(m, "tokenizer.ggml.unknown_token_id", -1, -1, m->V - 1);
     m->add_bos = m->bos >= 0 && get_number(m, "tokenizer.ggml.add_bos_token", m->spm, 0, 1) > 0;
     m->space_prefix = m->spm && get_number(m, "tokenizer.ggml.add_space_prefix", 1, 0, 1) > 0;
-    m->specials = make(m, m->V, 4);
-    for (int i = 0; i < m->V; i++) if (m->types[i] == 3 || m->types[i] == 4) m->specials[m->n_specials++] = i;
 }
 
-typedef struct { Str text; int id, next, joined; double rank; } Symbol; /* joined: with the next; least rank first */
-typedef struct { const Model *m; int32_t *c, *ids; uint8_t *kind; char *bytes; Symbol *symbols; int n, room; } Text;
+typedef struct { Str text; int id, joined; double rank; } Symbol; /* joined: with the next; the least rank goes first */
+typedef struct { const Model *m; int32_t *c, *end, *ids; uint8_t *kind; char *bytes; Symbol *symbols; int n, room; } Text;
 
-static int span(const uint8_t *kind, int j, int most) { /* where the run of one class at j ends */
-    int first = kind[j];
-    while (kind[j] == first && j < most) j++;
-    return j;
-}
-/* How long the word at i is: the regular expressions of Qwen2 and Llama 3 (modern) and of GPT-2, by hand. */
-static int word(const Text *t, int i) {
-    const int32_t *c = t->c + i; /* code points */
-    const uint8_t *k = t->kind + i;
-    int modern = t->m->modern, digits = t->m->digits, fold = modern ? 32 : 0, last = 0, j;
-    int a = c[0] == '\'' ? c[1] | fold : 0, b = a && k[1] != END ? c[2] | fold : 0;
-    if (a == 's' || a == 't' || a == 'm' || a == 'd' || (modern && a == (0x17F | 32))) return 2; /* U+017F: an old s */
-    if (((a == 'r' || a == 'v') && b == 'e') || (a == 'l' && b == 'l')) return 3;
-    j = k[0] != LETTER && (modern ? k[0] != DIGIT && c[0] != '\r' && c[0] != '\n' : c[0] == ' '); /* may lead letters */
-    if (k[j] == LETTER) return span(k, j, INT32_MAX);
-    if (k[j = !digits && c[0] == ' '] == DIGIT) return span(k, j, digits ? digits : INT32_MAX);
-    if (k[j = c[0] == ' '] == OTHER) {
-        for (j = span(k, j, INT32_MAX); modern && (c[j] == '\r' || c[j] == '\n');) j++;
-        return j;
-    }
-    for (j = 0; k[j] == SPACE; j++) if (modern && (c[j] == '\r' || c[j] == '\n')) last = j + 1;
-    if (last || j == 1 || k[j] == END || (k[j] == DIGIT && digits && !modern)) return last ? last : j;
+static int word(const Text *t, int i) { /* where the word at i ends: the expressions of Qwen2, Llama 3, GPT-2, by hand */
+    const int32_t *c = t->c, *end = t->end; /* code points, and where the run of one kind ends that each stands in */
+    const uint8_t *k = t->kind;
+    int modern = t->m->modern, digits = t->m->digits, space = c[i] == ' ', last = 0, j, fold = modern ? 32 : 0;
+    int a = c[i] == '\'' ? c[i + 1] | fold : 0, b = a && k[i + 1] != END ? c[i + 2] | fold : 0;
+    if (a == 's' || a == 't' || a == 'm' || a == 'd' || (modern && c[i + 1] == 0x17F && a)) return i + 2; /* an old s */
+    if (((a == 'r' || a == 'v') && b == 'e') || (a == 'l' && b == 'l')) return i + 3;
+    j = i + (k[i] != LETTER && (modern ? k[i] != DIGIT && c[i] != '\r' && c[i] != '\n' : space)); /* may lead letters */
+    if (k[j] == LETTER) return end[j];
+    if (k[j = i + (space && !digits)] == DIGIT) return digits && end[j] > j + digits ? j + digits : end[j];
+    for (j = k[i + space] == OTHER ? end[i + space] : i; j > i && modern && (c[j] == '\r' || c[j] == '\n');) j++;
+    if (j > i) return j;
+    for (; k[j] == SPACE; j++) if (modern && (c[j] == '\r' || c[j] == '\n')) last = j + 1;
+    if (last || j == i + 1 || k[j] == END || (k[j] == DIGIT && digits && !modern)) return last ? last : j;
     return j - 1; /* one space is left to the next word */
 }
 static int id_of(const Model *m, Str text) { /* of a piece of the user's text: special tokens are out of its reach */
     int id = *slot_of(&m->tokens, text);
     return id >= 0 && m->types[id] == 1 ? id : -1;
 }
-static void pair(const Model *m, Symbol *all, Symbol *a) { /* what this symbol and the next would be, and its turn */
+static void pair(const Model *m, Symbol *a) { /* what this symbol and the next would be in one, and when their turn is */
     char both[1024];
-    Symbol *b = all + a->next;
-    a->joined = -1;
-    if (!a->next) return;
-    int n = m->spm ? 0 : snprintf(both, sizeof both, "%.*s %.*s", (int)a->text.n, a->text.at, (int)b->text.n, b->text.at);
+    Str one = a[0].text, two = a[1].text; /* behind the last there is an empty one */
+    int n = m->spm ? 0 : snprintf(both, sizeof both, "%.*s %.*s", (int)one.n, one.at, (int)two.n, two.at);
     int rank = n > 0 && n < (int)sizeof both ? *slot_of(&m->merges, (Str){both, n}) : -1;
-    if (m->spm || rank >= 0) a->joined = id_of(m, (Str){a->text.at, a->text.n + b->text.n});
+    a->joined = two.n && (m->spm || rank >= 0) ? id_of(m, (Str){one.at, one.n + two.n}) : -1;
     a->rank = m->spm && a->joined >= 0 ? -m->scores[a->joined] : rank;
 }
 static void emit(Text *t, int id) { if (id >= 0 && t->n++ < t->room) t->ids[t->n - 1] = id; }
 static void encode_word(Text *t, int from, int to) { /* joins the best two neighbours until no two can join */
     const Model *m = t->m;
-    Symbol *s = t->symbols, *best = s, *before = NULL;
+    Symbol *s = t->symbols;
     char *out = t->bytes, raw[4], hex[8];
-    int n = 0;
-    for (int i = from; i < to; i++) { /* SentencePiece begins with characters, byte-level BPE with bytes */
+    int n = 0, best, i;
+    for (i = from; i < to; i++) { /* SentencePiece begins with characters, byte-level BPE with bytes */
         int size = utf8(m->spm && t->c[i] == ' ' ? 0x2581 : t->c[i], raw);
-        for (int b = 0, length; b < size; b = m->spm ? size : b + 1, out += length) {
-            length = m->spm ? size : utf8(stand_in((uint8_t)raw[b]), out);
-            if (m->spm) memcpy(out, raw, size);
-            s[n] = (Symbol){.text = {out, length}, .id = id_of(m, (Str){out, length}), .next = n + 1}, n++;
+        for (int b = 0, length; b < size; b += m->spm ? size : 1, out += length) {
+            length = m->spm ? (memcpy(out, raw, size), size) : utf8(stand_in((uint8_t)raw[b]), out);
+            s[n++] = (Symbol){.text = {out, length}, .id = id_of(m, (Str){out, length})};
         }
     }
     int whole = m->whole_words ? id_of(m, (Str){t->bytes, out - t->bytes}) : -1;
-    if (whole >= 0) s[0].id = whole, n = 1;
-    s[n - 1].next = 0;
-    for (int i = 0; i < n; i++) pair(m, s, s + i);
-    while (best) {
-        best = NULL;
-        for (Symbol *a = s, *previous = NULL; a != s || !previous; previous = a, a = s + a->next)
-            if (a->joined >= 0 && (!best || a->rank < best->rank)) best = a, before = previous;
-        if (!best) break;
-        best->text.n += s[best->next].text.n, best->id = best->joined, best->next = s[best->next].next;
-        pair(m, s, best);
-        if (before) pair(m, s, before);
+    if (whole >= 0) n = 1, s[0].id = whole;
+    s[n] = (Symbol){.text = {out, 0}};
+    for (i = 0; i < n; i++) pair(m, s + i);
+    while (1) {
+        for (best = -1, i = 0; i < n; i++) if (s[i].joined >= 0 && (best < 0 || s[i].rank < s[best].rank)) best = i;
+        if (best < 0) break;
+        s[best].text.n += s[best + 1].text.n, s[best].id = s[best].joined;
+        memmove(s + best + 1, s + best + 2, (n-- - best - 1) * sizeof *s), pair(m, s + best);
+        if (best) pair(m, s + best - 1);
     }
-    for (Symbol *a = s, *previous = NULL; a != s || !previous; previous = a, a = s + a->next) {
-        emit(t, a->id);
-        for (int b = 0; a->id < 0 && m->spm && b < a->text.n; b++) { /* not in the vocabulary: byte by byte */
-            snprintf(hex, sizeof hex, "<0x%02X>", (uint8_t)a->text.at[b]);
-            int id = *slot_of(&m->tokens, (Str){hex, 6});
+    for (i = 0; i < n; emit(t, s[i++].id))
+        for (int b = 0; s[i].id < 0 && m->spm && b < s[i].text.n; b++) { /* not in the vocabulary: byte by byte */
+            int id = *slot_of(&m->tokens, (Str){hex, sprintf(hex, "<0x%02X>", (uint8_t)s[i].text.at[b])});
             emit(t, id >= 0 ? id : m->unknown);
         }
-    }
 }
 static void encode_part(Text *t, const char *s, const char *end) { /* text between special tokens */
     int n = t->m->space_prefix;
-    t->c[0] = ' ';
-    while (s < end) t->c[n++] = decode(&s, end);
-    for (int i = 0; i < n; i++) {
-        if (t->m->spm && t->c[i] == 0x2581) t->c[i] = ' ';
-        t->kind[i] = class_of(t->m, t->c[i]);
-    }
+    for (t->c[0] = ' '; s < end; n++) if ((t->c[n] = decode(&s, end)) == 0x2581 && t->m->spm) t->c[n] = ' ';
     t->kind[n] = END, t->c[n] = 0;
-    for (int from = 0, to; from < n; from = to) encode_word(t, from, to = t->m->spm ? n : from + word(t, from));
+    for (int i = n - 1; i >= 0; i--) t->kind[i] = class_of(t->m, t->c[i]), t->end[i] = t->kind[i] == t->kind[i + 1] ? t->end[i + 1] : i + 1;
+    for (int from = 0, to; from < n; from = to) encode_word(t, from, to = t->m->spm ? n : word(t, from));
 }
 /* Tokens of a text of n bytes; at most `room` ids are written, and the number there are is returned (-1: no memory).
  * In its bytes [from, to) control tokens are not seen: what a user types there can never become one. */
 int tf_encode(const Model *m, const char *text, int n, int from, int to, int32_t *ids, int room) {
     size_t most = n + 2; /* a byte is at most one character, and that at most three bytes, written as six */
-    Text t = {m, malloc(most * 4), ids, malloc(most), malloc(most * 6), malloc(most * 3 * sizeof(Symbol)), 0, room};
-    int enough = t.c && t.kind && t.bytes && t.symbols;
+    Text t = {m, malloc(most * 4), malloc(most * 4), ids, malloc(most), malloc(most * 6), malloc(most * 3 * sizeof(Symbol)), 0, room};
+    int enough = t.c && t.end && t.kind && t.bytes && t.symbols;
     for (int start = 0, i = 0; enough && i <= n; i++) {
         Str *found = NULL; /* the longest special token here */
         for (int32_t *id = m->specials; i < n && id < m->specials + m->n_specials; id++) {
-            Str *token = &m->tokens.keys[*id];
-            if (!token->n || token->n > n - i || *token->at != text[i] || memcmp(token->at, text + i, token->n)) continue;
-            int hidden = m->types[*id] == 3 && i < to && i + token->n > from;
-            if (!hidden && (!found || token->n > found->n)) found = token;
+            Str *k = &m->tokens.keys[*id];
+            if ((m->types[*id] == 3 && i < to && i + k->n > from) || (found && k->n <= found->n)) continue;
+            if (k->n && k->n <= n - i && *k->at == text[i] && !memcmp(k->at, text + i, k->n)) found = k;
         }
         if (i > start && (found || i == n)) encode_part(&t, text + start, text + i);
         if (found) emit(&t, found - m->tokens.keys), start = i + found->n, i = start - 1;
     }
-    free(t.c), free(t.kind), free(t.bytes), free(t.symbols);
+    free(t.c), free(t.end), free(t.kind), free(t.bytes), free(t.symbols);
     return enough ? t.n : -1;
 }
 /* The bytes of a token into out, at most `room`; returns their number (0 for an id out of range). */
@@ -582,21 +529,19 @@ void tf_close(Model *m) {
     if (m->file) munmap((void *)(uintptr_t)m->file, m->size);
     for (size_t i = 0; i < sizeof all / sizeof *all; i++) free(all[i]);
 }
-static int loaded(Model *m, const char *path) {
-    if (setjmp(m->trap)) return 0;
+/* Opens a model file. Returns NULL and leaves one sentence in error when it cannot. */
+Model *tf_open(const char *path, char *error, size_t error_size) {
+    Model *volatile m = calloc(1, sizeof *m); /* volatile: it must survive the jump */
+    if (!m) return NULL;
+    m->error = error, m->error_size = error_size;
+    if (setjmp(m->trap)) return tf_close(m), NULL;
     int file = open(path, O_RDONLY);
     long size = file < 0 ? 0 : lseek(file, 0, SEEK_END);
     void *bytes = size > 0 ? mmap(NULL, size, PROT_READ, MAP_PRIVATE, file, 0) : MAP_FAILED;
     if (file >= 0) close(file);
     if (bytes == MAP_FAILED) fail(m, "the file cannot be opened, or is empty: check its name and permissions");
     m->file = bytes, m->size = size;
-    return read_header(m), load_tokenizer(m), load_weights(m), 1;
-}
-/* Opens a model file. Returns NULL and leaves one sentence in error when it cannot. */
-Model *tf_open(const char *path, char *error, size_t error_size) {
-    Model *m = calloc(1, sizeof *m);
-    if (m) m->error = error, m->error_size = error_size;
-    return m && !loaded(m, path) ? tf_close(m), NULL : m;
+    return read_header(m), load_tokenizer(m), load_weights(m), m;
 }
 
 /* ---- (5) Choosing the next token. --------------------------------------------------------------------------------- */
@@ -644,8 +589,7 @@ static void print_piece(const Model *m, int id) { /* on a terminal without the b
     for (int i = 0, n = tf_piece(m, id, bytes, sizeof bytes), screen = isatty(1); i < n; i++)
         putchar(screen && (uint8_t)bytes[i] < 32 && bytes[i] != '\n' && bytes[i] != '\t' ? '?' : bytes[i]);
 }
-/* Feeds the n tokens that stand at pos, then writes until a turn or document ends, or the budget. */
-static void say(Talk *t, int n, int budget) {
+static void say(Talk *t, int n, int budget) { /* feeds the n tokens at pos, then writes until an end or the budget */
     int32_t zeros[BATCH] = {0}, places[BATCH];
     uint8_t want[BATCH];
     for (; budget >= 0; budget--, n = 1) {
@@ -670,7 +614,7 @@ static void say(Talk *t, int n, int budget) {
 int main(int argc, char **argv) {
     enum { PROMPT, TOKENS, THREADS, CONTEXT, TEMP, TOP_K, TOP_P, MIN_P, REPEAT, SEED, OPTIONS };
     static const char *names[] = {"-p", "-n", "-t", "-c", "--temp", "--top-k", "--top-p", "--min-p", "--repeat", "--seed"};
-    const char *given[] = {NULL, "256", NULL, "0", "0.8", "0", "1", "0.05", "1", NULL};
+    const char *given[] = {NULL, "256", NULL, "0", "0.8", "0", "1", "0.05", "1", NULL}, *prompt;
     char error[256] = "there is not enough memory", line[8192];
     int probs = 0, bad = argc < 2 || *argv[1] == '-';
     for (int i = 2, o; i < argc; i++) {
@@ -688,26 +632,24 @@ int main(int argc, char **argv) {
     if (m && (t.c = tf_context(m, 1, atoi(given[CONTEXT]), threads, error, sizeof error)))
         t.most = t.c->T, t.ids = calloc(t.most + 1, 4), t.logits = calloc(m->V, 4), t.room = calloc(m->V, sizeof(Choice));
     if (!t.ids || !t.logits || !t.room) return fprintf(stderr, "run: %s: %s\n", argv[1], error), 1;
-    if (given[PROMPT]) {
-        int size = strlen(given[PROMPT]), n = m->add_bos;
+    if ((prompt = given[PROMPT])) {
+        int size = strlen(prompt), n = m->add_bos;
         t.ids[0] = m->bos < 0 ? 0 : m->bos;
-        n += tf_encode(m, given[PROMPT], size, 0, size, t.ids + n, t.most - n);
+        n += tf_encode(m, prompt, size, 0, size, t.ids + n, t.most - n);
         if (n > t.most) return fprintf(stderr, "run: the prompt is longer than the context of %d tokens\n", t.most), 1;
-        fputs(given[PROMPT], stdout), say(&t, n ? n : 1, budget), putchar('\n'); /* empty: any document's beginning */
+        fputs(prompt, stdout), say(&t, n ? n : 1, budget), putchar('\n'); /* empty: the beginning of any document */
     }
     Str before = get_string(m, "twofold.chat.user.prefix"), after = get_string(m, "twofold.chat.user.suffix");
     Str answer = get_string(m, "twofold.chat.assistant.prefix"), close = get_string(m, "twofold.chat.assistant.suffix");
     Str start = get_string(m, "twofold.chat.start");
     if (close.n) tf_encode(m, close.at, close.n, 0, 0, &m->turn_end, 1);
-    if (!given[PROMPT] && !before.n) fputs("run: this model takes no turns: it goes on with what you write\n", stderr);
-    while (!given[PROMPT] && (fputs("> ", stdout), fflush(stdout), fgets(line, sizeof line, stdin))) {
-        Str user = {line, strcspn(line, "\n")}, first = t.pos ? close : start;
-        int from = first.n + before.n, size = from + user.n + after.n + answer.n, room = t.most - t.pos;
-        char *turn = malloc(size + 1);
-        if (!turn) break;
-        sprintf(turn, "%.*s%.*s%.*s%.*s%.*s", (int)first.n, first.at, (int)before.n, before.at, (int)user.n, user.at,
-                (int)after.n, after.at, (int)answer.n, answer.at);
-        int n = tf_encode(m, turn, size, from, from + user.n, t.ids + t.pos, room);
+    if (!prompt && !before.n) fputs("run: this model takes no turns: it goes on with what you write\n", stderr);
+    while (!prompt && (fputs("> ", stdout), fflush(stdout), fgets(line, sizeof line, stdin))) {
+        Str parts[] = {t.pos ? close : start, before, {line, strcspn(line, "\n")}, after, answer};
+        long from = parts[0].n + before.n, size = 0, room = t.most - t.pos;
+        char *turn = malloc(from + parts[2].n + after.n + answer.n + 1);
+        for (int i = 0; turn && i < 5; size += parts[i++].n) memcpy(turn + size, parts[i].at, parts[i].n);
+        int n = tf_encode(m, turn, size, from, from + parts[2].n, t.ids + t.pos, room);
         if (n > room) fputs(t.pos ? "(the context is full: it starts anew, say it again)\n" : "(too long)\n", stderr), t.pos = 0;
         else if (n > 0) say(&t, n, budget);
         putchar('\n'), free(turn);
