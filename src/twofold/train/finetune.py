@@ -119,9 +119,8 @@ def _start(
     net = from_model(parent, compute=set_up(steps)).to(chosen.device)
     tokenizer = with_end(parent.tokenizer, TURN_END)
     held_out = HeldOut(corpus.val, corpus.val_mask, tokenizer, context=chosen.context)
-    separator = tokenizer.special_id(SEPARATOR)
     prompts = [
-        [separator, *tokenizer.chat([{"role": "user", "content": text}], add_generation_prompt=True)]
+        tokenizer.chat([{"role": "user", "content": text}], add_generation_prompt=True)
         for text in config.prompts
     ]
     data = _data(config, corpus, chosen.context, chosen.rows)
@@ -189,7 +188,7 @@ def _plan(
     rows = config.batch or max(1, min(int(rows_per_epoch), BATCH_TOKENS // context))
     micro = machine.micro_rows(host, rows, context)
     shape = dataclasses.replace(parent.config, context=context)
-    speed = machine.pace(host, shape, micro, limit_s=3.0)
+    speed = machine.pace(host, shape, micro, threads=config.threads, limit_s=3.0)
     step_s = speed.step_s(rows, micro)
     steps = config.steps or max(1, round(config.epochs * rows_per_epoch / rows))
     budget_s = None

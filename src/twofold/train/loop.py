@@ -205,7 +205,7 @@ class Run:
         fresh = self.step == 0
         log = RunLog(self.folder / "metrics.jsonl", resume_step=None if fresh else self.step)
         with log, _interruptible() as stopped, self.screen.running(self):
-            if fresh:
+            if fresh and self.plan.eval_every:
                 self._evaluate(log)
             saved_s = time.monotonic()
             while self.step < self.schedule.steps:

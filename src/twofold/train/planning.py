@@ -56,6 +56,8 @@ def read(config: PretrainConfig, folder: Path, screen: Screen) -> Corpus:
         val_path=list(config.val) or None, seed=config.seed, max_bytes=config.max_bytes,
         progress=_reporter(screen),
     )  # fmt: skip
+    for skip in corpus.skipped:
+        screen.say(f"left out: {skip['path']}: {skip['reason']}", "yellow")
     screen.say(
         f"Text: {corpus.train_bytes / 1e6:,.1f} MB to learn from ({len(corpus.train):,} tokens, "
         f"{corpus.train_documents:,} documents), {corpus.val_bytes / 1e6:,.2f} MB held out."
@@ -81,7 +83,11 @@ def plan(config: PretrainConfig, corpus: Corpus, *, began: float | None = None) 
     guess = dial.tokens_for(shape, flops, len(corpus.train))
     rows = config.batch or dial.batch_for(guess, shape.context)
     micro = machine.micro_rows(host, rows, shape.context)
-    speed = machine.pace(host, shape, micro)
+    if _nothing_to_find_out(config):
+        speed = machine.guessed_pace(host, shape, micro)
+    else:
+        limit_s = 1.5 if budget_s is None else min(6.0, max(1.5, 0.01 * budget_s))
+        speed = machine.pace(host, shape, micro, threads=config.threads, limit_s=limit_s)
     step_s, batch = 1.01 * speed.step_s(rows, micro), rows * shape.context
     most_steps = max(LEAST_STEPS, int(dial.MOST_EPOCHS * len(corpus.train) / batch))
     steps_s, notes = None, list[str]()
@@ -115,6 +121,12 @@ def plan(config: PretrainConfig, corpus: Corpus, *, began: float | None = None) 
         sample_every=max(1, steps // 5) if config.sample_every is None else config.sample_every,
         notes=notes, **rates(config.optimizer, shape.width, tokens),
     )  # fmt: skip
+
+
+def _nothing_to_find_out(config: PretrainConfig) -> bool:
+    """Return whether the settings fix all that a measurement would decide."""
+    fixed = (config.steps, config.batch, config.threads)
+    return None not in fixed and config.compute != "auto" and config.time is None
 
 
 def rates(chosen: OptimizerConfig, width: int, tokens: float) -> dict[str, float]:

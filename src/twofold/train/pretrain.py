@@ -89,7 +89,10 @@ def _run(folder: Path, screen: Screen) -> Result:
     trained = one.go()
     # More held-out text than on the way; evaluation is about three times as fast as training.
     limit = max(chosen.eval_tokens, int(FINAL_EVALUATION * trained.elapsed_s * 3 * chosen.tokens_per_s))
-    score = HeldOut(corpus.val, None, one.tokenizer, context=chosen.context, max_tokens=limit).score(one.net)
+    score = trained.score
+    if min(limit, len(corpus.val)) > chosen.eval_tokens:
+        held_out = HeldOut(corpus.val, None, one.tokenizer, context=chosen.context, max_tokens=limit)
+        score = held_out.score(one.net)
     wall_s = one.before_s + time.monotonic() - began
     facts = cards.facts(score, trained, wall_s)
     recipe = dataclasses.replace(recipe, decisions=read_decisions(folder), result=facts)
