@@ -74,6 +74,7 @@ class Life:
     talks: int
     epochs: float
     device: Any
+    threads: int | None
     prepare: bool
     shape: ShapeConfig
 
@@ -139,6 +140,7 @@ def read_books(life: Life, corpus: Corpus, left_s: float, console: Console) -> P
         license="MIT",
         time=f"{max(20.0, left_s):.0f}s",
         device=life.device,
+        threads=life.threads,
         model=life.shape,
     )
     return pretrain(config, console=console).folder
@@ -159,6 +161,7 @@ def take_turns(life: Life, base: Path, talk: Corpus, seconds_: float, console: C
         epochs=life.epochs,
         time=f"{max(20.0, seconds_):.0f}s",
         device=life.device,
+        threads=life.threads,
         file_type="F32",
     )
     return finetune(config, console=console).model
@@ -284,6 +287,7 @@ def options() -> Life:
     parser.add_argument("--depth", type=int, help="layers (default: the time decides)")
     parser.add_argument("--width", type=int, help="width (default: follows from depth)")
     parser.add_argument("--tied", action="store_true", help="one table for tokens in and out")
+    parser.add_argument("--threads", type=int, help="of the CPU (default: measured at the start)")
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     parser.add_argument("--prepare", action="store_true", help="only prepare the data, and stop")
     said = parser.parse_args()
@@ -301,6 +305,7 @@ def options() -> Life:
         talks=said.talks,
         epochs=said.epochs,
         device=said.device,
+        threads=said.threads,
         prepare=said.prepare,
         shape=shape,
     )

@@ -61,7 +61,7 @@ def test_box_measures_lets_speak_and_writes_a_card_without_paths(
     assert spoken[1]["prompt"].endswith("> Do you make mistakes?\n< ")
     life = box.Life(
         data=tmp_path, out=tmp_path, work=work, time_s=60.0, vocab=1024, tiers=2, shards=5, talks=10,
-        epochs=1.0, device="cpu", prepare=False, shape=ShapeConfig(depth=1),
+        epochs=1.0, device="cpu", threads=1, prepare=False, shape=ShapeConfig(depth=1),
     )  # fmt: skip
     tuned = load(work / "tuned/model.gguf").card
     card = cards.validate(box.card(life, tuned, [box_data.OWN], measured, spoken))
