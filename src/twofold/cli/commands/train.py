@@ -18,31 +18,39 @@ def command(
     paths: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="[PATH]...",
+            metavar="PATH",
             help="Text: files, folders (txt, md, html, pdf, jsonl; .gz, .zst) or a hub data set owner/name.",
         ),
     ] = None,
     time: Annotated[
-        str | None, typer.Option("--time", help="Time for the whole run, such as 90s, 20m, 1h30m [20m].")
+        str | None,
+        typer.Option("--time", metavar="TIME", help="For the whole run: 90s, 20m, 1h30m; default: 20m."),
     ] = None,
     flops: Annotated[
-        float | None, typer.Option("--flops", help="Instead of a time: operations to spend, such as 1e16.")
+        float | None,
+        typer.Option("--flops", metavar="N", help="Instead of a time: operations to spend, as 1e16."),
     ] = None,
     depth: Annotated[
-        int | None, typer.Option("--depth", min=1, max=48, help="The number of layers; all sizes follow.")
+        int | None,
+        typer.Option("--depth", metavar="N", min=1, max=48, help="The number of layers; all sizes follow."),
     ] = None,
-    out: Annotated[Path | None, typer.Option("--out", help="The run's folder [runs/NAME].")] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="FOLDER", help="Where the run goes; default: runs/NAME.")
+    ] = None,
     resume: Annotated[
         Path | None,
         typer.Option("--resume", metavar="RUN", help="Go on with a run that was stopped or killed."),
     ] = None,
     val: Annotated[
-        list[str] | None, typer.Option("--val", help="Held-out text [2 % of the documents].")
+        list[str] | None,
+        typer.Option("--val", metavar="PATH", help="Held-out text; default: 2 % of the documents."),
     ] = None,
     vocab: Annotated[
-        int | None, typer.Option("--vocab", help="Size of the vocabulary, a multiple of 64.")
+        int | None, typer.Option("--vocab", metavar="N", help="Size of the vocabulary, a multiple of 64.")
     ] = None,
-    seed: Annotated[int | None, typer.Option("--seed", help="The same seed gives the same run [0].")] = None,
+    seed: Annotated[
+        int | None, typer.Option("--seed", metavar="N", help="The same seed gives the same run; default: 0.")
+    ] = None,
     chat: Annotated[
         bool, typer.Option("--chat", help="The paths are conversations: teach --from's model to answer.")
     ] = False,
