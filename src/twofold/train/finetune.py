@@ -82,6 +82,10 @@ def _run(folder: Path, screen: Screen) -> Result:
     parent = open_parent(config.model)
     tokenizer = with_end(parent.tokenizer, TURN_END)
     context = config.context or parent.config.context
+    if context > parent.config.context:
+        raise UsageError(
+            f"The model's window is {parent.config.context} tokens; context={context} is beyond it."
+        )
     corpus = _corpus(config, folder, tokenizer, context, screen)
     if recipe.plan:
         chosen = restore(FinetunePlan, recipe.plan, "plan", folder)
@@ -101,8 +105,7 @@ def _run(folder: Path, screen: Screen) -> Result:
     facts = cards.facts(trained.score, trained, wall_s)
     recipe = dataclasses.replace(recipe, decisions=read_decisions(folder), result=facts)
     write_recipe(folder, recipe)
-    name = config.name or _name(config.model)
-    card = cards.of_finetuning(config, recipe, parent, corpus, trained, name)
+    card = cards.of_finetuning(config, recipe, parent, corpus, trained, config.name or folder.name)
     path = write_files(folder, to_model(one.net, tokenizer, card), config.file_type)
     screen.say(
         f"Done: {trained.score.bits_per_byte:.3f} bits per byte on held-out answers after {trained.steps:,} "

@@ -97,7 +97,7 @@ def _run(folder: Path, screen: Screen) -> Result:
     facts = cards.facts(score, trained, wall_s)
     recipe = dataclasses.replace(recipe, decisions=read_decisions(folder), result=facts)
     write_recipe(folder, recipe)
-    card = cards.of_pretraining(config, recipe, chosen, corpus, trained, config.name or _name(config))
+    card = cards.of_pretraining(config, recipe, chosen, corpus, trained, config.name or folder.name)
     path = write_files(folder, to_model(one.net, one.tokenizer, card), config.file_type)
     show_result(screen, chosen, score, trained, wall_s)
     return Result(folder, path, score, trained, wall_s, chosen)
