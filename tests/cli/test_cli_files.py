@@ -43,6 +43,19 @@ def test_inspect_a_file(twofold, model: Path) -> None:
     assert "blk.1.attn_q.weight" in every
 
 
+def test_inspect_keeps_long_cards_short_and_prints_them_whole(twofold, tmp_path: Path) -> None:
+    bare = random_model("qwen3")
+    data = [{"name": f"{number}.txt", "sha256": "0123456789abcdef" * 4} for number in range(9)]
+    model = parameters.Model(bare.config, bare.tokenizer, {"name": "much", "data": data}, bare.tensors)
+    parameters.save_gguf(model, tmp_path / "much.gguf", "Q8_0")
+    brief, whole = twofold("inspect", "much.gguf").out, twofold("inspect", "much.gguf", "--card").out
+    assert "name 4.txt, sha256 0123456789ab…" in brief
+    assert "5.txt" not in brief
+    assert "… and 4 more" in brief
+    assert whole.startswith("---\n")
+    assert f"| 8.txt | {data[8]['sha256']} |" in whole
+
+
 def test_inspect_a_folder(twofold, folder: Path) -> None:
     result = twofold("inspect", folder)
     assert result.code == 0

@@ -1,5 +1,6 @@
 """`twofold inspect`: what is inside a model."""
 
+import re
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
@@ -14,6 +15,9 @@ if TYPE_CHECKING:
 
     from twofold.parameters import Model
 
+_SHOWN = 5  # items of a list in the card
+_HASH = re.compile("[0-9a-f]{40,}")
+
 SECTION = "Look inside"
 EXAMPLE = ("twofold inspect MODEL", "its shape, tokenizer, weights and card")
 
@@ -22,6 +26,9 @@ def command(
     model: Annotated[str | None, typer.Argument(metavar="MODEL", help=models.MODEL_HELP)] = None,
     tensors: Annotated[
         bool, typer.Option("--tensors", help="List every tensor, not one line per kind.")
+    ] = False,
+    whole_card: Annotated[
+        bool, typer.Option("--card", help="Print the whole card, as Markdown, and nothing else.")
     ] = False,
 ) -> None:
     """Show what is inside a model: its shape, its tokenizer, how its weights are stored, its card.
@@ -32,9 +39,13 @@ def command(
 
     from twofold import parameters
     from twofold.cli import terminal
+    from twofold.parameters import card as cards
 
     path = models.find(model)
     opened = parameters.load(path)
+    if whole_card:
+        print(terminal.clean(cards.to_markdown(opened.card)), end="")
+        return
     stored = _stored(opened)
     console = terminal.console()
     parts: list[Any] = [_title(path, opened), _facts(opened, stored)]
@@ -129,7 +140,8 @@ def _fields(values: dict[str, str]) -> "Table":
 def _brief(value: Any) -> str:
     """Return one part of a card in a few lines: texts as they are, records one a line, objects as keys."""
     if isinstance(value, list):
-        return "\n".join(_brief(item) for item in value)
+        more = [f"… and {len(value) - _SHOWN:,} more"] if len(value) > _SHOWN else []
+        return "\n".join([_brief(item) for item in value[:_SHOWN]] + more)
     if isinstance(value, dict):
         return ", ".join(f"{key} {_short(item)}" for key, item in value.items())
     return str(value)
@@ -142,6 +154,8 @@ def _short(value: Any) -> str:
         return "[" + ", ".join(map(_short, value)) + "]"
     if isinstance(value, dict):
         return f"({_brief(value)})"
+    if isinstance(value, str) and _HASH.fullmatch(value):
+        return value[:12] + "…"
     return f"{value:,}" if type(value) is int else str(value)
 
 
