@@ -153,7 +153,7 @@ def _short(value: Any) -> str:
     if isinstance(value, list):
         return "[" + ", ".join(map(_short, value)) + "]"
     if isinstance(value, dict):
-        return f"({_brief(value)})"
+        return "…"  # --card shows it
     if isinstance(value, str) and _HASH.fullmatch(value):
         return value[:12] + "…"
     return f"{value:,}" if type(value) is int else str(value)
