@@ -54,8 +54,8 @@ def write(folder: Path) -> None:
     (folder / "prompt").mkdir(exist_ok=True)
     keys: set[str] = set()
     for number, (architecture, kind, weights) in enumerate(
-        [("qwen3", "qwen2", "F32"), ("qwen3", "qwen2", "Q8_0"), ("qwen2", "llama-bpe", "Q4_0"), ("llama", "spm", "F16"),
-         ("llama", "smollm", "BF16"), ("llama", "gpt-2", "Q8_0")]
+        [("qwen3", "qwen2", "F32"), ("qwen3", "qwen2", "Q8_0"), ("qwen2", "llama-bpe", "Q4_0"),
+         ("llama", "spm", "F16"), ("llama", "smollm", "BF16"), ("llama", "gpt-2", "Q8_0")]
     ):  # fmt: skip
         tokenizer = Tokenizer(tiny_vocabulary(kind))
         shape = ModelConfig(

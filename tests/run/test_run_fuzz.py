@@ -1,4 +1,4 @@
-"""Replays the fuzzers' inputs under ASan and UBSan: what once broke run.c, or reached far into it, stays fine.
+"""Replays the fuzzers' inputs under ASan and UBSan: what once broke run.c, or reached far, stays fine.
 
 The inputs lie in tests/fuzz/corpus; `make soak` looks for new ones (tests/soak/fuzz_run.py). Seeds made here,
 and seeds with bytes changed, are replayed too.

@@ -2,8 +2,9 @@
 
     python tests/soak/fuzz_run.py [--minutes 10] [--keep FOLDER]
 
-Needs clang. Both targets run side by side, one core each. A crash stops it, prints what the sanitizer said and
-leaves the input in FOLDER/crashes; once mended, that input belongs into tests/fuzz/corpus, which CI replays.
+Needs clang. Both targets run side by side, one core each. A crash stops it, prints what the sanitizer said
+and leaves the input in FOLDER/crashes; once mended, that input belongs into tests/fuzz/corpus, which CI
+replays.
 `--merge` writes the smallest inputs that reach all that was reached into FOLDER/gguf.small and prompt.small.
 """
 
@@ -89,10 +90,9 @@ def main() -> int:
         log = (folder / f"{target}.log").read_text(errors="replace")
         runs = re.search(r"stat::number_of_executed_units: (\d+)", log)
         reached = re.findall(r"cov: (\d+)", log)
-        print(
-            f"{target}: {int(runs[1]) if runs else 0:,} inputs, {reached[-1] if reached else '?'} edges reached, "
-            f"{'clean' if code == 0 else f'exit {code}'}"
-        )
+        verdict = "clean" if code == 0 else f"exit {code}"
+        edges = reached[-1] if reached else "?"
+        print(f"{target}: {int(runs[1]) if runs else 0:,} inputs, {edges} edges reached, {verdict}")
         if code:
             bad = 1
             print(log[-6000:])
