@@ -68,16 +68,12 @@ def main() -> int:
         start = time.monotonic()
         with tempfile.TemporaryDirectory() as folder:
             differ_c, differ_judge = check(model, some, Path(folder))
-        judge = (
-            f", {differ_judge} between Python and tokenizers"
-            if model.tokenizer.vocabulary.kind == "bpe"
-            else ""
-        )
         took = time.monotonic() - start
         print(
-            f"{name}: {len(some):,} strings, {differ_c} differ between run.c and Python{judge} ({took:.0f} s)",
-            flush=True,
+            f"{name}: {len(some):,} strings, {took:.0f} s; {differ_c} differ between run.c and Python", end=""
         )
+        byte_level = model.tokenizer.vocabulary.kind == "bpe"
+        print(f", {differ_judge} between Python and tokenizers" if byte_level else "", flush=True)
         bad += differ_c + differ_judge
     return bool(bad)
 
