@@ -260,7 +260,7 @@ def chats(tmp_path_factory):
 
 def tuning(finished, chats, out, **changes):
     given = dict(
-        model=finished.folder, data=(str(chats),), out=out, steps=60, batch=4, threads=1,
+        model=finished.folder, data=(str(chats),), out=out, steps=120, batch=4, threads=1,
         compute="float32", checkpoint_steps=7, prompts=("dog?",), val_fraction=0.1,
     )  # fmt: skip
     return FinetuneConfig(**{**given, **changes})

@@ -24,9 +24,10 @@ HEAD_DIM = 64
 BYTES_PER_TOKEN = 4.0  # of English, before a tokenizer exists that could be asked
 MOST_DEPTH = 48
 
-# bits per byte = E + A·N^−α + B·D^−β; N weights in products, D bytes of text read. See docs/log.md.
-LAW = {"E": 0.60, "A": 14.0, "alpha": 0.25, "B": 60.0, "beta": 0.28}
-LAW_ERROR = 0.12  # half of the interval, as a share of the prediction; text differs from text
+# bits per byte = E + A·N^−α + B·D^−β; N weights in products, D bytes of text read. A rough fit to a handful
+# of runs with 0.3 to 4 million weights and 0.2 to 6 MB of English; beyond that it extrapolates (docs/log.md).
+LAW = {"E": 0.60, "A": 14.0, "alpha": 0.25, "B": 40.0, "beta": 0.26}
+LAW_ERROR = 0.15  # half of the interval, as a share of the prediction; text differs from text
 
 _TIME = re.compile(r"(?:(\d+(?:\.\d+)?)\s*h)?\s*(?:(\d+(?:\.\d+)?)\s*m(?:in)?)?\s*(?:(\d+(?:\.\d+)?)\s*s)?")
 
