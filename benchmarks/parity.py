@@ -95,7 +95,8 @@ def judge(ours: Floats, theirs: Floats) -> tuple[list[int], list[int]]:
     Two candidates are nearly tied when their logits lie within three standard deviations of what the engines
     differ by at that place (a difference of two such errors, hence the square root of 2).
     """
-    wrong, ties = [], []
+    wrong: list[int] = []
+    ties: list[int] = []
     for place, (a, b) in enumerate(zip(ours, theirs, strict=True)):
         margin = b.max() - b[a.argmax()]
         if margin > 0:
