@@ -3,30 +3,33 @@
     python tests/soak/kill_training.py [--kills 20] [--seed 0]
 
 Both runs have the same settings. The killed one gets SIGKILL at random moments (while starting, in a step,
-while saving) and is resumed by the same function that `twofold train --resume` calls. Afterwards every loss
-and score in its metrics.jsonl must equal the other's to the last bit, each step once, and so must the
-weights. Exit code 1 if anything differs.
+while saving) and is resumed by the function that `twofold train --resume` calls, in a process of its own each
+time (forked, so that torch is loaded once). Afterwards every loss and score in its metrics.jsonl must equal
+the other's to the last bit, each step once, and so must the weights. Exit code 1 if anything differs.
 """
 
 import argparse
-import hashlib
+import os
 import random
 import shutil
 import signal
-import subprocess
 import sys
 import tempfile
 import time
+import traceback
+from collections.abc import Callable
 from pathlib import Path
 
 from twofold.base import runlog
-from twofold.train import PretrainConfig, pretrain
+from twofold.train import PretrainConfig, pretrain, resume
+from twofold.train.checkpoint import load_latest, steps
 from twofold.train.dial import ShapeConfig
 
-STEPS = 200
-COMPARED = ("loss_nats", "gradient_norm", "lr_scale", "bits_per_byte", "val_loss_nats", "tokens")
-RESUME = "import sys; from twofold.train import resume; resume(sys.argv[1])"
-LIMIT_S = 280.0
+STEPS = 300
+COMPARED = (
+    "step", "loss_nats", "gradient_norm", "lr_scale", "bits_per_byte", "val_loss_nats", "tokens", "samples",
+)  # fmt: skip
+LIMIT_S = 240.0
 
 
 def main() -> int:
@@ -49,42 +52,62 @@ def soak(folder: Path, kills: int, chance: random.Random) -> int:
     shape = ShapeConfig(depth=2, width=64, head_dim=32, vocab=320, context=64)
     config = PretrainConfig(
         data=(str(text),), out=alone, model=shape, steps=STEPS, batch=4, threads=1, compute="float32",
-        eval_every=20, sample_every=100, checkpoint_steps=7,
+        eval_every=20, sample_every=80, checkpoint_steps=3,
     )  # fmt: skip
-    pretrain(config)
+    if ended(start(lambda: pretrain(config))) != 0:
+        return 1
     # The other run starts from the same recipe and plan: how fast the machine is must not enter.
     killed.mkdir()
     shutil.copy(alone / "recipe.toml", killed / "recipe.toml")
-    reference = read(alone)
 
-    done, places = 0, []
-    while done < kills and time.monotonic() - began < LIMIT_S:
-        process = subprocess.Popen([sys.executable, "-c", RESUME, str(killed)])
-        before = last_step(killed)
-        # Wait until it learns (or, one time in five, do not), then strike at a random moment.
+    places: list[int] = []
+    while len(places) < kills and time.monotonic() - began < LIMIT_S:
+        child = start(lambda: resume(killed))
+        # Let it save something new and take a few steps more (or, one time in five, nothing), then strike.
+        saved = steps(killed / "checkpoints")
         if chance.random() < 0.8:
-            while (
-                process.poll() is None and last_step(killed) <= before and time.monotonic() - began < LIMIT_S
-            ):
-                time.sleep(0.005)
-        time.sleep(chance.uniform(0, 0.25))
-        if process.poll() is not None:
-            break
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-        done += 1
+            wait(lambda saved=saved: steps(killed / "checkpoints") != saved, began)
+            goal = last_step(killed) + chance.randrange(8)
+            wait(lambda goal=goal: last_step(killed) >= min(goal, STEPS - 1), began)
+        time.sleep(chance.uniform(0, 0.05))
+        os.kill(child, signal.SIGKILL)
+        if ended(child) != -signal.SIGKILL:
+            break  # it was quicker: the run is done
         places.append(last_step(killed))
-    process = subprocess.run([sys.executable, "-c", RESUME, str(killed)], check=False)
-    differences = compare(reference, read(killed)) if process.returncode == 0 else ["the last resume failed"]
-    if sha256(alone / "model.gguf") != sha256(killed / "model.gguf"):
-        differences.append("the weights differ")
-    print(f"killed {done} times, at steps {places}, of {STEPS}; {time.monotonic() - began:.0f} s")
+    if ended(start(lambda: resume(killed))) != 0:
+        return 1
+    differences = compare(read(alone), read(killed)) + compare(weights(alone), weights(killed))
+    print(f"killed {len(places)} times, at steps {places} of {STEPS}, in {time.monotonic() - began:.0f} s")
     for difference in differences[:10]:
         print(f"DIFFERENT: {difference}")
-    print("losses equal to the last bit" if not differences else f"{len(differences)} differences")
-    if done < kills:
-        print(f"only {done} of {kills} kills: the run ended first")
-    return 0 if not differences and done == kills else 1
+    print(f"{len(differences)} differences" if differences else "losses and weights equal to the last bit")
+    if len(places) < kills:
+        print(f"only {len(places)} of {kills} kills: the run or the time ended first")
+    return 0 if not differences and len(places) == kills else 1
+
+
+def wait(until: Callable[[], bool], began: float) -> None:
+    """Wait until something is so, or the time is over."""
+    while not until() and time.monotonic() - began < LIMIT_S:
+        time.sleep(0.002)
+
+
+def start(work: Callable[[], object]) -> int:
+    """Do `work` in a process of its own and return its id."""
+    child = os.fork()
+    if child:
+        return child
+    try:
+        work()
+        os._exit(0)
+    except BaseException:
+        traceback.print_exc()
+        os._exit(1)
+
+
+def ended(child: int) -> int:
+    """Wait for a process and return its exit code, minus the signal's number if it was killed."""
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
 def story(chance: random.Random) -> str:
@@ -98,24 +121,23 @@ def last_step(folder: Path) -> int:
     return max((record.get("step", 0) for record in runlog.read(path)), default=0) if path.exists() else 0
 
 
-def read(folder: Path) -> list[tuple[object, ...]]:
+def read(folder: Path) -> list[str]:
     """Return what must be equal of each record, in order."""
     records = runlog.read(folder / "metrics.jsonl")
-    return [
-        (record["step"], *(record.get(key) for key in COMPARED), str(record.get("samples")))
-        for record in records
-    ]
+    return [str([record.get(key) for key in COMPARED]) for record in records]
 
 
-def compare(left: list[tuple[object, ...]], right: list[tuple[object, ...]]) -> list[str]:
-    found = [] if len(left) == len(right) else [f"{len(left)} records alone, {len(right)} when killed"]
-    return found + [f"{a} alone, {b} when killed" for a, b in zip(left, right, strict=False) if a != b]
+def weights(folder: Path) -> list[str]:
+    """Return the bytes of each tensor in the last checkpoint, optimiser included, as text to compare."""
+    state = load_latest(folder / "checkpoints")
+    assert state is not None
+    return [f"{name} {tensor.numpy().tobytes().hex()}" for name, tensor in sorted(state.tensors.items())]
 
 
-def sha256(path: Path) -> str:
-    """Return a hash of the weights: the end of the file, since the card before them tells times."""
-    content = path.read_bytes()
-    return hashlib.sha256(content[-100_000:]).hexdigest()
+def compare(left: list[str], right: list[str]) -> list[str]:
+    found = [] if len(left) == len(right) else [f"{len(left)} entries alone, {len(right)} when killed"]
+    pairs = zip(left, right, strict=False)
+    return found + [f"{a[:120]} alone, {b[:120]} when killed" for a, b in pairs if a != b]
 
 
 if __name__ == "__main__":
