@@ -14,7 +14,7 @@
 enum { ROOM = 4096, FED = 24 };
 
 static void use(Model *m, const char *text, int n, int from, int to) {
-    char error[256], piece[64];
+    char error[256];
     static int32_t ids[ROOM];
     int count = tf_encode(m, text, n, from, to, ids, ROOM);
     if (count < 0) return;
@@ -22,7 +22,6 @@ static void use(Model *m, const char *text, int n, int from, int to) {
     for (int i = 0; i < count; i++) {
         if (ids[i] < 0 || ids[i] >= m->V) abort();
         if (m->types[ids[i]] == 3 && from == 0 && to == n) abort(); /* a user made a control token */
-        tf_piece(m, ids[i], piece, sizeof piece);
     }
     if ((double)m->V * m->C > 1e7 || m->L > 64) return; /* a large file is not a deep test */
     Context *c = tf_context(m, 2, FED, 1 + n % 3, error, sizeof error);
@@ -33,7 +32,7 @@ static void use(Model *m, const char *text, int n, int from, int to) {
     Choice *room = calloc((size_t)m->V, sizeof(Choice));
     int fed = count < FED ? count : FED;
     for (int i = 0; i < fed; i++) places[i] = i, want[i] = i == fed - 1;
-    if (c->T < fed) fed = c->T, want[fed - 1] = 1;
+    if (c->T < fed) fed = (int)c->T, want[fed - 1] = 1;
     if (fed && logits && room && tf_forward(c, fed, ids, zero, places, want, logits) == 0) {
         Sampling how = {0.5f + (float)(n % 4), 0.9f, 0.01f, 1.1f, n % 5, fed, ids};
         uint64_t state = (uint64_t)n;
