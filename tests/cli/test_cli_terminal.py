@@ -3,6 +3,7 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from rich.cells import cell_len
 
 from twofold.cli import terminal
 
@@ -31,6 +32,31 @@ def test_clean_text_has_no_control_but_newline_and_tab(text: str) -> None:
 )
 def test_clean(text: str, shown: str) -> None:
     assert terminal.clean(text) == shown
+
+
+def wrapped(pieces: list[str], columns: int | None) -> str:
+    out: list[str] = []
+    wrap = terminal.Wrap(out.append, columns)
+    for piece in pieces:
+        wrap(piece)
+    wrap.flush()
+    return "".join(out)
+
+
+@given(st.lists(st.text("ab \n鳥", max_size=9)), st.integers(20, 30))
+def test_wrap_breaks_between_words_only(pieces: list[str], columns: int) -> None:
+    text, shown = "".join(pieces), wrapped(pieces, columns)
+    if all(cell_len(word) < columns for word in text.split()):  # longer ones are left to the terminal
+        assert wrapped(list(text), columns) == shown
+        assert shown.split() == text.split()
+        assert all(cell_len(line) <= columns for line in shown.split("\n"))
+    assert wrapped(pieces, None) == text
+
+
+def test_wrap() -> None:
+    assert wrapped(["The cat", " sat", " on", " a mat.\n\n  Yes"], 10) == "The cat\nsat on a\nmat.\n\n  Yes"
+    assert wrapped(["\x1b[2mten let", "ters\x1b[0m on"], 10) == "\x1b[2mten\nletters\x1b[0m on"
+    assert wrapped(["a" * 25, " b"], 10).replace("\n", "") == "a" * 25 + " b"
 
 
 def test_visible() -> None:

@@ -93,7 +93,7 @@ class Conversation:
         sampler = models.sampler(replace(self.chosen, seed=self.chosen.seed + self._turn))
         self._turn += 1
         stop = self.engine.tokenizer.stop_ids
-        printer = streaming.Printer(self.engine.tokenizer, stop, streaming.to_stdout)
+        printer = streaming.Printer(self.engine.tokenizer, stop, streaming.to_stdout, terminal.columns())
         room = min(self.chosen.max_tokens, self.engine.context - len(ids))
         steps = self.engine.generate(ids, max_tokens=room, sampler=sampler, stop_ids=stop)
         printer.run(steps, colour=sys.stdout.isatty(), strip=True)

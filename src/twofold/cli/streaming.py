@@ -23,12 +23,17 @@ DIM, PLAIN = "\x1b[2m", "\x1b[0m"
 class Printer:
     """Prints a stream of steps and remembers what was printed.
 
+    `columns`: how wide the screen is, where lines are to break between words; None leaves them as they are.
     After `run`: `text` (what the model said, without specials), `steps` (every step), `seconds`,
     `interrupted` (Ctrl-C stopped it).
     """
 
     def __init__(
-        self, tokenizer: "Tokenizer", stop_ids: Iterable[int], write: Callable[[str], object]
+        self,
+        tokenizer: "Tokenizer",
+        stop_ids: Iterable[int],
+        write: Callable[[str], object],
+        columns: int | None = None,
     ) -> None:
         self.text = ""
         self.steps: list[Step] = []
@@ -37,7 +42,7 @@ class Printer:
         self.stopped = False
         self._tokenizer = tokenizer
         self._stop = frozenset(stop_ids)
-        self._write = write
+        self.write = terminal.Wrap(write, columns)
 
     def run(self, steps: Iterator["Step"], *, colour: bool, strip: bool = False) -> None:
         """Print the steps until the model stops, the steps end, or Ctrl-C.
@@ -56,14 +61,15 @@ class Printer:
         except KeyboardInterrupt:
             self.interrupted = True
         self._say(decoder.decode(b"", final=True))
+        self.write.flush()
         if colour:
-            self._write(PLAIN)
+            self.write(PLAIN)
         self.seconds = time.perf_counter() - start
 
     def _show(self, token: int, decoder: codecs.IncrementalDecoder, *, colour: bool, strip: bool) -> None:
         name = self._tokenizer.vocabulary.tokens[token]
         if colour and name in ("<think>", "</think>"):
-            self._write(DIM if name == "<think>" else PLAIN)
+            self.write(DIM if name == "<think>" else PLAIN)
         if self._tokenizer.vocabulary.types[token] == CONTROL:  # structure, not text
             return
         piece = decoder.decode(self._tokenizer.token_bytes(token))
@@ -71,7 +77,7 @@ class Printer:
 
     def _say(self, piece: str) -> None:
         self.text += piece
-        self._write(terminal.clean(piece))
+        self.write(terminal.clean(piece))
 
     def speed(self) -> str:
         """Return one line on how fast it went: "48 tokens, 1,250 tokens/s"."""

@@ -1,8 +1,12 @@
 """What commands share about the terminal: consoles, numbers for people, and text made safe to print."""
 
+import re
+import shutil
 import sys
 import unicodedata
+from collections.abc import Callable
 
+from rich.cells import cell_len
 from rich.console import Console
 
 
@@ -36,6 +40,58 @@ def _clean_character(character: str) -> str:
     if character in "\n\t" or (code >= 32 and unicodedata.category(character) not in ("Cc", "Cs")):
         return "\ufffd" if 0x202A <= code <= 0x202E or 0x2066 <= code <= 0x2069 else character
     return chr(0x2400 + code) if code < 32 else "\u2421" if code == 127 else "\ufffd"
+
+
+class Wrap:
+    """Writes a stream of text and breaks its lines between words, as terminals do not.
+
+    Call it with pieces of any length; a word is held back until it has ended. `columns` None writes
+    everything as it comes. What lies after a line's last word is left out where the line breaks.
+    """
+
+    def __init__(self, write: Callable[[str], object], columns: int | None = None) -> None:
+        self._write = write
+        self._columns = columns
+        self._column = 0
+        self._gap = self._word = ""
+
+    def __call__(self, text: str) -> None:
+        """Write `text`; colour sequences take no room."""
+        if self._columns is None:
+            self._write(text)
+            return
+        for part in re.findall(r"\x1b\[[0-9;]*m|\n|[^\S\n]+|[^\s\x1b]+|\x1b", text):
+            if part.isspace() or part[0] == "\x1b":
+                self.flush()
+            if part == "\n":
+                self._gap, self._column = "", 0
+                self._write(part)
+            elif part.isspace():
+                self._gap += part.expandtabs(4)
+            elif part[0] == "\x1b":
+                self._write(part)
+            else:
+                self._word += part
+                if cell_len(self._word) >= self._columns:  # longer than a line: it goes out in pieces
+                    self.flush()
+
+    def flush(self) -> None:
+        """Write the word that is held back."""
+        if self._columns is None or not self._word:
+            return
+        gap, width = cell_len(self._gap), cell_len(self._word)
+        if self._column and self._column + gap + width > self._columns:
+            self._write("\n")
+            self._column = gap = 0
+            self._gap = ""
+        self._write(self._gap + self._word)
+        self._column = (self._column + gap + width) % self._columns
+        self._gap = self._word = ""
+
+
+def columns() -> int | None:
+    """Return the width of the terminal on standard output, None when there is none."""
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
 
 
 def visible(piece: bytes) -> str:

@@ -55,7 +55,7 @@ static int same(Str a, const char *b) { return a.n == (long)strlen(b) && !memcmp
 static Value *find(Model *m, const char *key, int type, int item) { /* and read on there; ".x" is "architecture.x" */
     long skip = *key == '.' ? m->arch.n : 0;
     for (Value *v = m->values; v < m->values + m->n_values; v++)
-        if (same((Str){v->key.at + skip, v->key.n - skip}, key) && !memcmp(v->key.at, m->arch.at, skip)
+        if (same((Str){v->key.at + skip, v->key.n - skip}, key) && (!skip || !memcmp(v->key.at, m->arch.at, skip))
             && (type < 0 || (v->type == type && v->item == item))) return m->at = v->at, v;
     return NULL;
 }

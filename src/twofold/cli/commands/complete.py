@@ -61,8 +61,9 @@ def command(
         )
     colour = sys.stdout.isatty()
     dim, plain = (streaming.DIM, streaming.PLAIN) if colour else ("", "")
-    streaming.to_stdout(dim + terminal.clean(text) + plain)
-    printer = streaming.Printer(engine.tokenizer, engine.tokenizer.stop_ids, streaming.to_stdout)
+    stop = engine.tokenizer.stop_ids
+    printer = streaming.Printer(engine.tokenizer, stop, streaming.to_stdout, terminal.columns())
+    printer.write(dim + terminal.clean(text) + plain)
     made = engine.generate(ids, max_tokens=min(chosen.max_tokens, room), sampler=models.sampler(chosen))
     printer.run(made, colour=colour)
     streaming.to_stdout("\n")
