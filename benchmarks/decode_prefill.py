@@ -165,7 +165,11 @@ def parse() -> argparse.Namespace:
     )
     parser.add_argument("--rounds", type=int, default=5, help="turns of each side (default %(default)s)")
     parser.add_argument(
-        "--llama2c", type=Path, metavar="DIR", help="a checkout of llama2.c; left out otherwise"
+        "--llama2c",
+        type=Path,
+        metavar="DIR",
+        default=os.environ.get("LLAMA2C"),
+        help="a checkout of llama2.c (default: $LLAMA2C); left out otherwise",
     )
     parser.add_argument(
         "--python", help="the Python that has llama-cpp-python (default .venv-bench/bin/python)"

@@ -38,6 +38,10 @@ from twofold.measure.bits_per_byte import bits_per_byte
 
 HERE = Path(__file__).resolve().parent
 HELD_OUT = 0.1
+# Where the tests look for data too.
+DATA = (
+    Path(os.environ.get("TWOFOLD_DATA", HERE.parents[1] / "shared/data")) / "pretrain/tinyshakespeare.txt.zst"
+)
 # The command in nanoGPT's README under "I only have a macbook".
 NANOGPT_RECIPE = (
     "config/train_shakespeare_char.py --device=cpu --compile=False --eval_iters=20 --log_interval=1"
@@ -205,9 +209,15 @@ def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--data", required=True, help="tinyshakespeare as .txt or .txt.zst")
     parser.add_argument(
-        "--nanogpt", type=Path, metavar="DIR", help="a checkout of nanoGPT; left out otherwise"
+        "--data", type=Path, default=DATA, help="tinyshakespeare as .txt or .txt.zst (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--nanogpt",
+        type=Path,
+        metavar="DIR",
+        default=os.environ.get("NANOGPT"),
+        help="a checkout of nanoGPT (default: $NANOGPT); left out otherwise",
     )
     parser.add_argument("--tokens", nargs="+", choices=["bytes", "bpe"], default=["bytes", "bpe"])
     parser.add_argument("--runs", type=int, default=3, help="runs of twofold (default %(default)s)")
@@ -223,8 +233,11 @@ def parse() -> argparse.Namespace:
 def main() -> None:
     """Train, judge, print."""
     options = parse()
+    if not options.data.is_file():
+        print(f"train_shakespeare: skipped: {options.data} is not there; name the text with --data.")
+        return
     print(f"machine: {machine.describe()}", flush=True)
-    text = next(iter(documents([options.data]))).text
+    text = next(iter(documents([str(options.data)]))).text
     with tempfile.TemporaryDirectory(prefix="twofold-shakespeare-") as folder:
         sides = compare(options, text, Path(folder))
     targets = [

@@ -85,7 +85,9 @@ class Wrap:
             self._column = gap = 0
             self._gap = ""
         self._write(self._gap + self._word)
-        self._column = (self._column + gap + width) % self._columns
+        self._column += gap + width  # a full line is left to the next word, or to the text's own newline
+        if self._column > self._columns:
+            self._column %= self._columns
         self._gap = self._word = ""
 
 

@@ -402,13 +402,13 @@ static void encode_word(Text *t, int from, int to) { /* joins the best two until
             emit(t, id >= 0 ? id : m->unknown);
         }
 }
-static void encode_part(Text *t, const char *s, const char *end) { /* text between special tokens */
+static void encode_part(Text *t, const char *s, const char *end) { /* text between special tokens; a word has one character at least */
     int n = t->m->space_prefix, blank = t->m->spm ? 0x2581 : ' '; /* what SentencePiece has in the place of spaces */
     for (t->c[0] = blank; s < end; n++) if ((t->c[n] = decode(&s, end)) == ' ') t->c[n] = blank;
     t->kind[n] = END, t->c[n] = 0;
     for (int i = n - 1; i >= 0; i--)
         t->kind[i] = class_of(t->m, t->c[i]), t->end[i] = t->kind[i] == t->kind[i + 1] ? t->end[i + 1] : i + 1;
-    for (int from = 0, to; from < n; from = to) encode_word(t, from, to = t->m->spm ? n : word(t, from));
+    for (int at = 0, to; at < n; at = to) encode_word(t, at, to = t->m->spm ? n : fmax(word(t, at), at + 1));
 }
 /* Text [n] to at most room ids; returns their number (-1: no memory). In [from, to) control tokens are not seen. */
 int tf_encode(const Model *m, const char *text, int n, int from, int to, int32_t *ids, int room) {
