@@ -66,10 +66,11 @@ def test_corpus(replay: tuple[str, Path]) -> None:
 
 def test_seeds_and_damaged_seeds(replay: tuple[str, Path], seeds: Path, tmp_path: Path) -> None:
     kind, program = replay
-    inputs = sorted((seeds / kind).iterdir())
+    originals = sorted((seeds / kind).iterdir())
+    inputs = list(originals)
     random = np.random.default_rng(0)
     for number in range(200):
-        data = bytearray(inputs[number % len(inputs)].read_bytes())
+        data = bytearray(originals[number % len(originals)].read_bytes())
         for at in random.integers(0, len(data), 1 + number % 4):
             data[int(at)] = int(random.choice([0, 1, 127, 128, 255, random.integers(256)]))
         if number % 5 == 0:

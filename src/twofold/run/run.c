@@ -402,7 +402,7 @@ static void encode_word(Text *t, int from, int to) { /* joins the best two until
             emit(t, id >= 0 ? id : m->unknown);
         }
 }
-static void encode_part(Text *t, const char *s, const char *end) { /* text between special tokens; a word has one character at least */
+static void encode_part(Text *t, const char *s, const char *end) { /* between specials; a word has a character */
     int n = t->m->space_prefix, blank = t->m->spm ? 0x2581 : ' '; /* what SentencePiece has in the place of spaces */
     for (t->c[0] = blank; s < end; n++) if ((t->c[n] = decode(&s, end)) == ' ') t->c[n] = blank;
     t->kind[n] = END, t->c[n] = 0;
