@@ -15,7 +15,7 @@ from twofold.tokens.specials import END_OF_TEXT
 if TYPE_CHECKING:
     from twofold.run import Engine
 
-GREETING = "Hello! Who are you?"
+GREETING = "Who are you?"
 COMMANDS = {
     "/help": "show this list",
     "/probs": "show how likely each token of the last answer was, and what else it could have been",
