@@ -33,7 +33,7 @@ import machine
 from pairs import figure, table
 
 from twofold import run
-from twofold.corpus import documents
+from twofold.corpus.opening import open_bytes
 from twofold.measure.bits_per_byte import bits_per_byte
 
 HERE = Path(__file__).resolve().parent
@@ -74,6 +74,12 @@ class Side:
     def median_s(self) -> float:
         """Return the median of the runs' seconds."""
         return statistics.median(self.seconds)
+
+
+def whole(path: Path) -> str:
+    """Return all of a text file, not cut into documents; `.zst` and `.gz` are unpacked."""
+    with open_bytes(path) as file:
+        return file.read().decode()
 
 
 def split(text: str) -> tuple[str, str]:
@@ -237,7 +243,7 @@ def main() -> None:
         print(f"train_shakespeare: skipped: {options.data} is not there; name the text with --data.")
         return
     print(f"machine: {machine.describe()}", flush=True)
-    text = next(iter(documents([str(options.data)]))).text
+    text = whole(options.data)
     with tempfile.TemporaryDirectory(prefix="twofold-shakespeare-") as folder:
         sides = compare(options, text, Path(folder))
     targets = [

@@ -1,5 +1,6 @@
 """The parts of the benchmarks that can be wrong without a clock: medians, tables, judgements, files."""
 
+import gzip
 import importlib
 import struct
 import sys
@@ -169,6 +170,12 @@ def test_the_logits_difference_is_relative(parity: ModuleType) -> None:
 
 
 # --- train_shakespeare
+
+
+def test_the_text_is_read_as_one_piece(tmp_path: Path) -> None:
+    text = "First Citizen:\nBefore we proceed any further, hear me speak.\n\n" * 5000
+    (tmp_path / "long.txt.gz").write_bytes(gzip.compress(text.encode()))
+    assert script("train_shakespeare").whole(tmp_path / "long.txt.gz") == text
 
 
 def test_the_text_is_cut_where_nanogpt_cuts() -> None:
