@@ -28,11 +28,11 @@ from twofold.train.settings import plain
 RECIPES: dict[str, dict[str, Any]] = {
     "bytes": {
         "vocab": 320, "depth": 4, "width": 128, "heads": 4, "ffn": 384, "context": 64, "rows": 16,
-        "steps": 130,        "muon_lr": 0.03, "embedding_lr": 0.1, "head_lr": 0.01,
+        "steps": 145, "muon_lr": 0.03, "embedding_lr": 0.1, "head_lr": 0.01,
     },
     "bpe": {
         "vocab": 8192, "depth": 1, "width": 64, "heads": 2, "ffn": 192, "context": 64, "rows": 8,
-        "steps": 50,        "muon_lr": 0.03, "embedding_lr": 0.1, "head_lr": 0.02,
+        "steps": 45, "muon_lr": 0.03, "embedding_lr": 0.1, "head_lr": 0.02,
     },
 }  # fmt: skip
 
