@@ -1,10 +1,8 @@
 /* run.c: file two of two. It runs a language model from model.gguf (file one), and needs nothing else.
  *     cc -O3 -march=native run.c -o run -lm -lpthread && ./run model.gguf
- * Read it from the top: (1) the model file, (2) numbers and products, (3) the transformer, (4) text to tokens and back,
- * (5) choosing the next token, (6) the program. With -shared -fPIC -DTF_LIBRARY it is the engine under Python, its
- * face the functions named tf_. Architectures: Qwen3, Qwen2, Llama, Mistral; weights: F32, F16, BF16, Q8_0, Q4_0.
- * Shapes: B tokens in a batch, C width, H heads, K key/value heads, D head size, F feed-forward, V vocabulary,
- * L layers, S sequences, T context. The machine is little-endian with 64 bits. */
+ * With -shared -fPIC -DTF_LIBRARY it is the engine under Python: the functions named tf_. It runs Qwen3, Qwen2, Llama and
+ * Mistral in F32, F16, BF16, Q8_0 and Q4_0, on 64-bit little-endian machines. Shapes: B tokens in a batch, C width,
+ * H heads, K key/value heads, D head size, F feed-forward, V vocabulary, L layers, S sequences, T context. */
 #define _DEFAULT_SOURCE
 #include <fcntl.h>
 #include <math.h>
@@ -154,9 +152,11 @@ static const float *row_of(const Tensor *t, long row, float *restrict out) { /* 
     for (long i = 0; type == BF16 && i < n; i++) out[i] = 0, memcpy((char *)(out + i) + 2, in + 2 * i, 2);
     for (long i = 0; type == Q8_0 && i < n; i += 32, in += 34) /* blocks: a scale, 32 signed bytes */
         for (int j = 0; j < 32; j++) out[i + j] = half_at(in) * (int8_t)in[2 + j];
-    for (long i = 0; type == Q4_0 && i < n; i += 32, in += 18) /* blocks: a scale, 32 numbers from -8 to 7 */
-        for (int j = 0; j < 16; j++)
-            out[i + j] = half_at(in) * ((in[2 + j] & 15) - 8), out[i + j + 16] = half_at(in) * ((in[2 + j] >> 4) - 8);
+    for (long i = 0; type == Q4_0 && i < n; i += 32, in += 18) { /* blocks: a scale, 32 numbers from -8 to 7 */
+        int q[32]; float scale = half_at(in); /* two loops: so compilers find vectors in them */
+        for (int j = 0; j < 16; j++) q[j] = in[2 + j] & 15, q[j + 16] = in[2 + j] >> 4;
+        for (int j = 0; j < 32; j++) out[i + j] = scale * (q[j] - 8);
+    }
     return out;
 }
 enum { LANES = 16, TILE = 4, BATCH = 128, MOST_THREADS = 64 }; /* LANES: sums side by side, for vector instructions */
