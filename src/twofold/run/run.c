@@ -1,6 +1,6 @@
 /* run.c: file two of two. It runs a language model from model.gguf (file one), and needs nothing else.
  *     cc -O3 -march=native run.c -o run -lm -lpthread && ./run model.gguf
- * With -shared -fPIC -DTF_LIBRARY it is the engine under Python: the functions named tf_. It runs Qwen3, Qwen2, Llama and
+ * With -shared -fPIC -DTF_LIBRARY it is the engine under Python: functions named tf_. It runs Qwen3, Qwen2, Llama and
  * Mistral in F32, F16, BF16, Q8_0 and Q4_0, on 64-bit little-endian machines. Shapes: B tokens in a batch, C width,
  * H heads, K key/value heads, D head size, F feed-forward, V vocabulary, L layers, S sequences, T context. */
 #define _DEFAULT_SOURCE
