@@ -46,7 +46,7 @@ static void *worker(void *share) {
 int main(int argc, char **argv) {
     size_t bytes = argc > 1 ? strtoull(argv[1], NULL, 10) : 0, chunks = bytes / CHUNK;
     int threads = argc > 2 ? atoi(argv[2]) : 0;
-    double seconds = argc > 3 ? atof(argv[3]) : 0, best = 0, begin = now();
+    double seconds = argc > 3 ? atof(argv[3]) : 0, best = 0;
     if (!chunks || threads < 1 || threads > MOST_THREADS || !(seconds > 0))
         return fprintf(stderr, "usage: bandwidth BYTES THREADS SECONDS\n"), 2;
     uint64_t *memory = aligned_alloc(CHUNK, chunks * CHUNK);
@@ -59,7 +59,8 @@ int main(int argc, char **argv) {
         shares[t] = (Share){memory + from * (CHUNK / 8), to - from, 0};
         if (t && pthread_create(&ids[t], NULL, worker, &shares[t])) return 1;
     }
-    while (now() - begin < seconds || best == 0) {
+    double begin = now(); /* the pages are there and the threads run: only reading is timed */
+    for (int passes = 0; now() - begin < seconds || passes < 5; passes++) {
         pthread_barrier_wait(&start);
         double pass = now();
         shares[0].sum += read_all(&shares[0]);

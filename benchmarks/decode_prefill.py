@@ -115,7 +115,7 @@ def measure(shape: Shape, path: Path, threads: int, settings: Settings, floats: 
 def row(
     threads: int, decode: dict[str, list[float]], prefill: dict[str, list[float]], size: int
 ) -> list[str]:
-    """Return cells from speeds: tokens per second by side; bandwidth in bytes per second."""
+    """Return cells from speeds: tokens per second by side; the best bandwidth, in bytes per second, is the limit."""
 
     def median(values: list[float]) -> str:
         return figure(statistics.median(values))
@@ -123,7 +123,7 @@ def row(
     cells = [str(threads), median(decode["llama.cpp"]), median(decode["twofold"])]
     cells.append(figure(median_ratio(decode["twofold"], decode["llama.cpp"])))
     for name in ("llama.cpp", "twofold"):
-        cells.append(figure(size * median_ratio(decode[name], decode["bandwidth"])))
+        cells.append(figure(size * statistics.median(decode[name]) / max(decode["bandwidth"])))
     cells += [median(prefill["llama.cpp"]), median(prefill["twofold"])]
     cells.append(figure(median_ratio(prefill["twofold"], prefill["llama.cpp"])))
     if "llama2.c" in decode:
