@@ -115,7 +115,7 @@ def measure(shape: Shape, path: Path, threads: int, settings: Settings, floats: 
 def row(
     threads: int, decode: dict[str, list[float]], prefill: dict[str, list[float]], size: int
 ) -> list[str]:
-    """Return cells from speeds: tokens per second by side; the best bandwidth, in bytes per second, is the limit."""
+    """Return cells from speeds: tokens per second by side; of the bandwidths, bytes/s, the best counts."""
 
     def median(values: list[float]) -> str:
         return figure(statistics.median(values))
