@@ -49,7 +49,7 @@ def test_a_whole_run(capsys, tmp_path, monkeypatch):
     options = [part for setting in small for part in ("--set", setting)]
     code, said, notes = typed(["train", "text", "--depth", 1, "--vocab", 320, *options], capsys)
     assert code == 0, notes
-    for word in ("1 layers", "6 steps of 128", "expected", "planned", "happened", "bits per byte"):
+    for word in ("1 layer,", "6 steps of 128", "expected", "planned", "happened", "bits per byte"):
         assert word in notes, word
     for word in ("runs/text/model.gguf", "runs/text/run.c", "twofold complete", "cc -O3"):
         assert word in said, word

@@ -209,10 +209,11 @@ class Plan:
         epochs = self.tokens / max(1, self.train_tokens)
         heads = f"{self.heads} heads of {self.head_dim} ({self.kv_heads} for keys)"
         size = f"{self.parameters / 1e6:.2f}M parameters"
+        layers = f"{self.depth} layer{'s' * (self.depth != 1)}"
         read = f"{self.tokens / 1e6:.2f}M tokens ({epochs:.2g} epochs)"
         interval = f"{self.bits_per_byte_low:.2f} to {self.bits_per_byte_high:.2f}"
         return [
-            ("model", f"{size}: {self.depth} layers, width {self.width}, {heads}"),
+            ("model", f"{size}: {layers}, width {self.width}, {heads}"),
             ("vocabulary", f"{self.vocab:,} tokens; window of {self.context:,}"),
             ("reads", f"{read} in {self.steps:,} steps of {batch:,}"),
             (

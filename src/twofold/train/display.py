@@ -31,8 +31,8 @@ class Screen:
         self._line_s = 0.0
 
     def say(self, sentence: str, style: str = "") -> None:
-        """Print one line."""
-        self.console.print(Text(sentence, style), soft_wrap=True)
+        """Print one sentence: on a terminal broken between words, in a log as one line."""
+        self.console.print(Text(sentence, style), soft_wrap=not self.console.is_terminal)
 
     @contextlib.contextmanager
     def resumable(self, folder: Path) -> Iterator[None]:

@@ -103,6 +103,7 @@ def _facts(opened: "Model", stored: dict[str, Stored]) -> "Table":
         heads += f", {config.kv_heads} for keys and values"
     specials = sum(kind == 3 for kind in vocabulary.types)
     kind = {"bpe": "byte-level BPE", "spm": "SentencePiece"}.get(vocabulary.kind, vocabulary.kind)
+    layers = f"{config.layers} layer{'s' * (config.layers != 1)}"
     chat = "with a chat template" if vocabulary.chat_template else "without a chat template"
     types: dict[str, int] = {}
     for tensor in stored.values():
@@ -113,7 +114,7 @@ def _facts(opened: "Model", stored: dict[str, Stored]) -> "Table":
     return _fields(
         {
             "architecture": f"{config.architecture}, {terminal.count(config.parameters)} parameters",
-            "shape": f"{config.layers} layers, width {config.width}, {heads}, feed-forward {config.ffn}",
+            "shape": f"{layers}, width {config.width}, {heads}, feed-forward {config.ffn}",
             "window": f"{config.context:,} tokens",
             "tokenizer": f"{kind} ({vocabulary.pre}), {opened.tokenizer.vocab_size:,} tokens, "
             f"{specials} of them special, {chat}",
