@@ -118,6 +118,13 @@ def test_without_byte_tokens_unknown_characters_are_the_unknown_token() -> None:
     assert Tokenizer(bare).encode("é") == reference.encode(bare, "é") == [v.tokens.index("▁"), 0, 0]
 
 
+def test_text_never_becomes_an_unknown_token_that_is_a_control_token() -> None:
+    v = small_spm()
+    changed = {UNKNOWN: CONTROL, BYTE: NORMAL}
+    odd = dataclasses.replace(v, types=tuple(changed.get(t, t) for t in v.types))
+    assert Tokenizer(odd).encode("é") == reference.encode(odd, "é") == [v.tokens.index("▁")]
+
+
 @pytest.mark.parametrize(
     "data", [b"\xf0\x9f\x98a", b"\xe2\x82\xe2\x82\xac", b"\xed\xa0\x80", b"\xff\xfe", b"a\x80"]
 )

@@ -399,7 +399,7 @@ static void encode_word(Text *t, int from, int to) { /* joins the best two until
     for (i = 0; i < n; emit(t, s[i++].id))
         for (int b = 0; s[i].id < 0 && m->spm && b < s[i].text.n; b++) { /* not in the vocabulary: byte by byte */
             int id = *slot_of(&m->tokens, (Str){hex, sprintf(hex, "<0x%02X>", (uint8_t)s[i].text.at[b])});
-            emit(t, id >= 0 ? id : m->unknown);
+            emit(t, id >= 0 && m->types[id] == 6 ? id : m->unknown < 0 || m->types[m->unknown] == 3 ? -1 : m->unknown);
         }
 }
 static void encode_part(Text *t, const char *s, const char *end) { /* between specials; a word has a character */

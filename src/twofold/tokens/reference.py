@@ -137,7 +137,7 @@ def _join_by_score(vocabulary: Vocabulary, text: str) -> list[int]:
     found: list[int] = []
     for part in parts:
         options = (
-            [ids.get(part)] if part in ids else [bytes_.get(b, vocabulary.unk_id) for b in part.encode()]
+            [ids.get(part)] if part in ids else [bytes_.get(b, vocabulary.unknown()) for b in part.encode()]
         )
         found += [token for token in options if token is not None]
     return found

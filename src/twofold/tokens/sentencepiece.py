@@ -23,7 +23,8 @@ class SentencePiece:
         ids = {text.replace("▁", " "): token for text, token in reversed(vocabulary.normal_ids().items())}
         self._pieces = {text: (-vocabulary.scores[token], token) for text, token in ids.items()}
         self._bytes = vocabulary.byte_ids()
-        self._unknown = [] if vocabulary.unk_id is None else [vocabulary.unk_id]
+        unknown = vocabulary.unknown()
+        self._unknown = [] if unknown is None else [unknown]
         self._words = not any(_INSIDE.search(text) for text in ids)
         self._word = functools.lru_cache(maxsize=1 << 16)(self._join)
 

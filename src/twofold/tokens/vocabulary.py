@@ -95,6 +95,13 @@ class Vocabulary:
                     ids.setdefault(value[0], token)
         return ids
 
+    def unknown(self) -> int | None:
+        """Return the token of what no other token covers, None when there is none.
+
+        One that is a control token does not count: text never becomes one.
+        """
+        return None if self.unk_id is None or self.types[self.unk_id] == CONTROL else self.unk_id
+
     def specials(self, controls: bool) -> dict[str, int]:
         """Return text -> id of the tokens that are found whole in a text: the user-defined ones always, the
         control tokens if `controls`. Spaces are spaces, also in a spm vocabulary."""
