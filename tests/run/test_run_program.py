@@ -83,7 +83,7 @@ def test_conversation_takes_the_templates_turns(path: Path) -> None:
 def test_a_full_context_starts_anew(path: Path) -> None:
     done = run(path, "--temp", "0", "-n", "20", "-c", "64", stdin="Tell me more\n" * 6)
     assert done.returncode == 0
-    assert b"context full" in done.stderr
+    assert b"starts anew" in done.stderr
     too_long = run(path, "-c", "16", "-p", "word " * 40)
     assert too_long.returncode == 1
     assert b"longer than the context of 16" in too_long.stderr

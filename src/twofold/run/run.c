@@ -542,7 +542,7 @@ int main(int argc, char **argv) {
             said, line, (int)after.n, after.at, (int)answer.n, answer.at), room = t.most - t.pos;
         int n = size < (int)sizeof turn ? tf_encode(m, turn, size, from, from + said, t.ids + t.pos, room) : room + 1;
         if (n > 0 && n <= room) say(&t, n, budget);
-        if (n > room) fputs(t.pos ? "(context full: starts anew, say it again)\n" : "(too long)\n", stderr), t.pos = 0;
+        if (n > room) fputs("(no room left: the talk starts anew, say it again or shorter)\n", stderr), t.pos = 0;
         putchar('\n');
     }
     return tf_context_free(t.c), tf_close(m), free(t.ids), free(t.last), free(t.logits), free(t.room), 0;

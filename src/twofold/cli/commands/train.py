@@ -64,25 +64,15 @@ def command(
 
     The plan is printed before the first step. Ctrl-C saves; --resume goes on.
     """
-    from twofold.base.errors import UsageError
-
     flags = {
         "PATH": paths, "--time": time, "--flops": flops, "--depth": depth, "--out": out, "--val": val,
         "--vocab": vocab, "--seed": seed, "--chat": chat or None, "--from": base, "--set": settings,
     }  # fmt: skip
-    given = [name for name, value in flags.items() if value]
-    if resume is not None and given:
-        raise UsageError(f"--resume takes the run's own settings; it does not go together with {given[0]}.")
-    if resume is None and not paths:
-        raise UsageError("Say what to read: `twofold train FOLDER`, or go on with a run: `--resume RUN`.")
-    if chat != (base is not None):
-        raise UsageError("--chat and --from go together: conversations teach a model that can already write.")
-    for name in ("--flops", "--depth", "--val", "--vocab"):
-        if chat and name in given:
-            raise UsageError(f"{name} has no meaning with --chat: the model is there already.")
+    _check([name for name, value in flags.items() if value], resuming=resume is not None)
 
     from twofold import train
     from twofold.base import config as configs
+    from twofold.base.errors import UsageError
     from twofold.cli import terminal
     from twofold.train.dial import ShapeConfig
 
@@ -106,6 +96,21 @@ def command(
         config = configs.override(config, settings or [])
         result = train.pretrain(config, console=console)
     _tell(result)
+
+
+def _check(given: list[str], *, resuming: bool) -> None:
+    """Raise UsageError, saying which of the options that were given do not go together."""
+    from twofold.base.errors import UsageError
+
+    if resuming and given:
+        raise UsageError(f"--resume takes the run's own settings; it does not go together with {given[0]}.")
+    if not resuming and "PATH" not in given:
+        raise UsageError("Say what to read: `twofold train FOLDER`, or go on with a run: `--resume RUN`.")
+    if ("--chat" in given) != ("--from" in given):
+        raise UsageError("--chat and --from go together: conversations teach a model that can already write.")
+    for name in ("--flops", "--depth", "--val", "--vocab"):
+        if "--chat" in given and name in given:
+            raise UsageError(f"{name} has no meaning with --chat: the model is there already.")
 
 
 def _tell(result: "Result") -> None:
