@@ -15,7 +15,16 @@ from twofold.base import runlog  # noqa: E402
 from twofold.base.errors import BadFileError, TwofoldError, UsageError  # noqa: E402
 from twofold.parameters import load  # noqa: E402
 from twofold.run.reference import Reference  # noqa: E402
-from twofold.train import FinetuneConfig, PretrainConfig, Stopped, finetune, loop, pretrain, resume  # noqa: E402
+from twofold.train import (  # noqa: E402
+    FinetuneConfig,
+    PretrainConfig,
+    Stopped,
+    finetune,
+    loop,
+    planning,
+    pretrain,
+    resume,
+)
 from twofold.train.dial import ShapeConfig  # noqa: E402
 from twofold.train.finetune import open_parent  # noqa: E402
 from twofold.train.folder import read_recipe  # noqa: E402
@@ -194,8 +203,10 @@ def test_gradient_accumulation_gives_the_same_step(finished, text, tmp_path, mon
 
 
 def slow_clock(monkeypatch, seconds):
-    """Make each step seem to take so long; nothing waits."""
+    """Make each step seem to take so long, and reading the text no time at all; nothing waits."""
     monkeypatch.setattr(loop.Run, "elapsed_s", property(lambda run: run.step * seconds))
+    plan = planning.plan
+    monkeypatch.setattr(planning, "plan", lambda config, corpus, *, began=None: plan(config, corpus))
 
 
 def timed(text, out, **changes):

@@ -30,12 +30,14 @@ def draw(losses: Points, scores: Points) -> str:
 
 def _series(points: Points, last: float, colour: str, name: str, *, left: bool) -> list[str]:
     """Return the line of one series, its axis and its name."""
+    points = [(step, value) for step, value in points if math.isfinite(value)]
     if not points:
         return []
     values = [value for _, value in points]
-    # The first steps are far above all others and would flatten the rest.
-    ceiling = max(values[len(values) // 20 :])
-    low, high = min(values), max(ceiling, min(values) * 1.05 + 1e-9)
+    # The first steps are far above all others and would flatten the rest: the line enters from above.
+    early = max(1, len(values) // 20) if len(values) > 5 else 0
+    low, high = min(values), max(*values[early:], min(values) * 1.05 + 1e-9)
+    points = [(step, value) for step, value in points if value <= high]
     parts = []
     for tick in _ticks(low, high):
         y = _y(tick, low, high)
@@ -74,7 +76,7 @@ def _x(step: float, last: float) -> float:
 
 
 def _y(value: float, low: float, high: float) -> float:
-    share = min(1.0, (value - low) / (high - low))
+    share = (value - low) / (high - low)
     return HEIGHT - BOTTOM - (HEIGHT - BOTTOM - TOP) * share
 
 
