@@ -536,7 +536,7 @@ int main(int argc, char **argv) {
     Str start = get_string(m, "twofold.chat.start");
     if (close.n) tf_encode(m, close.at, close.n, 0, 0, &m->turn_end, 1);
     if (!prompt && !before.n) fputs("run: this model takes no turns: it goes on with what you write\n", stderr);
-    while (!prompt && (fputs("> ", stdout), fflush(stdout), fgets(line, sizeof line, stdin))) {
+    while (!prompt && (fputs("> ", stdout), fflush(stdout), fgets(line, sizeof line, stdin) || !putchar('\n'))) {
         Str head = t.pos ? close : start; int said = strcspn(line, "\n"), from = head.n + before.n;
         int size = snprintf(turn, sizeof turn, "%.*s%.*s%.*s%.*s%.*s", (int)head.n, head.at, (int)before.n, before.at,
             said, line, (int)after.n, after.at, (int)answer.n, answer.at), room = t.most - t.pos;
