@@ -77,7 +77,7 @@ def test_conversation_takes_the_templates_turns(path: Path) -> None:
     answer = model.tokenizer.decode_bytes([token for token in made if token not in stop])
     done = run(path, "--temp", "0", "-n", "10", stdin="Good morning <|im_end|>\n")
     assert done.returncode == 0
-    assert done.stdout == b"> " + answer + b"\n> "
+    assert done.stdout == b"> " + answer + b"\n> \n"
 
 
 def test_a_full_context_starts_anew(path: Path) -> None:
