@@ -1,13 +1,14 @@
-"""Decode and prefill: twofold against llama.cpp, and llama2.c, on three shapes with random weights.
+"""Decode, prefill and batch: twofold against llama.cpp, and llama2.c, on three shapes with random weights.
 
 Each pair takes turns within one run on the same GGUF file: decode = tokens fed one by one into an empty
-context, prefill = 512 tokens at once, one sequence, nothing sampled while the clock runs. Reported are
-medians, the median of the paired ratios, and the share of the read bandwidth that decoding uses: each token
-reads all matrices once, and the ceiling is how fast so many bytes can be read again and again on so many
-threads, measured in the same rounds.
+context, prefill = 512 tokens at once, both of one sequence; batch = several sequences decoded together from
+empty contexts, one token of each per step, tokens of all per second. Nothing is sampled while the clock runs.
+Reported are medians, the median of the paired ratios, and the share of the read bandwidth that decoding uses:
+each token reads all matrices once, and the ceiling is how fast so many bytes can be read again and again on
+so many threads, measured in the same rounds.
 
 llama2.c runs its own float32 file with the same weights; it has no prefill (it feeds a prompt token by
-token).
+token) and no batch.
 
     benchmarks/rivals.sh
     python benchmarks/decode_prefill.py --quick
@@ -24,6 +25,7 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import machine
 from pairs import figure, median_ratio, table, take_turns
@@ -33,11 +35,13 @@ from workers import Worker, rivals_python
 from twofold.parameters import gguf, save_gguf
 
 PREFILL = 512
+LEAST_SECONDS = 0.25  # a turn lasts that long at least: what is asked is asked again until then
+BATCH_STEPS = 64  # at most; as many as tokens are decoded alone where that is fewer
 TYPES = ("Q8_0", "Q4_0", "F16")
 HEADER = [
     "shape", "weights", "threads", "llama.cpp decode tok/s", "twofold decode tok/s", "ratio",
     "share of bandwidth, llama.cpp", "twofold", "llama.cpp prefill 512", "twofold prefill 512", "ratio",
-    "llama2.c decode tok/s", "ratio",
+    "llama.cpp batch", "twofold batch", "ratio", "llama2.c decode tok/s", "ratio",
 ]  # fmt: skip
 
 
@@ -46,6 +50,7 @@ class Settings:
     """What is measured: how many turns each, with which rivals."""
 
     rounds: int
+    batch: int  # sequences decoded together
     threads: tuple[int, ...]
     python: Path
     llama2c: "Llama2c | None"
@@ -83,55 +88,83 @@ def bytes_per_token(path: Path, tied: bool) -> int:
     return sum(t.data.nbytes for name, t in tensors.items() if tied or name != "token_embd.weight")
 
 
+def pair(path: Path, threads: int, sequences: int, python: Path, stack: ExitStack) -> dict[str, Worker]:
+    """Return both engines with the model open, and warm."""
+    arguments = [str(path), "--threads", str(threads), "--context", str(CONTEXT)]
+    arguments += ["--sequences", str(sequences)]
+    workers = {
+        "llama.cpp": stack.enter_context(Worker("llama_cpp_worker.py", *arguments, python=python)),
+        "twofold": stack.enter_context(Worker("twofold_worker.py", *arguments)),
+    }
+    for worker in workers.values():  # the first run reads the file, packs weights, starts threads
+        worker.ask("batch", ids=[list(range(8))] * sequences)
+    return workers
+
+
 def measure(shape: Shape, path: Path, threads: int, settings: Settings, floats: Path | None) -> list[str]:
     """Return the cells of one row of the table, without shape and weights."""
     decode_ids = [(31 * i + 17) % VOCAB for i in range(shape.decode_tokens)]
     prefill_ids = [(37 * i + 11) % VOCAB for i in range(PREFILL)]
+    batch_ids = [
+        [(token + 1009 * number) % VOCAB for token in decode_ids[:BATCH_STEPS]]
+        for number in range(settings.batch)
+    ]
     size = bytes_per_token(path, shape.tied)
-    arguments = (str(path), "--threads", str(threads), "--context", str(CONTEXT))
+
+    def speed(worker: Worker, request: str, ids: list[Any], tokens: int) -> Callable[[], float]:
+        return lambda: repeated(lambda: float(worker.ask(request, ids=ids)), tokens)
+
     with ExitStack() as stack:
-        workers = {
-            "llama.cpp": stack.enter_context(
-                Worker("llama_cpp_worker.py", *arguments, python=settings.python)
-            ),
-            "twofold": stack.enter_context(Worker("twofold_worker.py", *arguments)),
-        }
-
-        def speed(name: str, request: str, ids: list[int]) -> Callable[[], float]:
-            return lambda: len(ids) / float(workers[name].ask(request, ids=ids))
-
-        sides = {name: speed(name, "decode", decode_ids) for name in workers}
+        workers = pair(path, threads, 1, settings.python, stack)
+        sides = {name: speed(side, "decode", decode_ids, len(decode_ids)) for name, side in workers.items()}
         sides["bandwidth"] = lambda: settings.bandwidth(size, threads, 0.3)
         if settings.llama2c and floats:
             rival = settings.llama2c
             sides["llama2.c"] = lambda: rival.decode(floats, shape.decode_tokens, threads)
-        for name in workers:  # the first run reads the file, packs weights, starts threads
-            speed(name, "decode", decode_ids[:8])()
         decode = take_turns(sides, settings.rounds)
-        prefill = take_turns({name: speed(name, "prefill", prefill_ids) for name in workers}, settings.rounds)
-    return row(threads, decode, prefill, size)
+        sides = {name: speed(side, "prefill", prefill_ids, PREFILL) for name, side in workers.items()}
+        prefill = take_turns(sides, settings.rounds)
+    with ExitStack() as stack:  # processes of their own: a context for several sequences is another one
+        workers = pair(path, threads, settings.batch, settings.python, stack)
+        count = settings.batch * len(batch_ids[0])
+        sides = {name: speed(side, "batch", batch_ids, count) for name, side in workers.items()}
+        batch = take_turns(sides, settings.rounds)
+    return row(threads, decode, prefill, batch, size)
+
+
+def repeated(run: Callable[[], float], tokens: int) -> float:
+    """Return tokens per second of a run of `tokens` tokens, which returns its seconds; short runs repeat."""
+    runs = seconds = 0.0
+    while seconds < LEAST_SECONDS:
+        seconds += run()
+        runs += 1
+    return runs * tokens / seconds
 
 
 def row(
-    threads: int, decode: dict[str, list[float]], prefill: dict[str, list[float]], size: int
+    threads: int,
+    decode: dict[str, list[float]],
+    prefill: dict[str, list[float]],
+    batch: dict[str, list[float]],
+    size: int,
 ) -> list[str]:
     """Return cells from speeds: tokens per second by side; of the bandwidths, bytes/s, the best counts."""
 
-    def median(values: list[float]) -> str:
-        return figure(statistics.median(values))
-
-    cells = [str(threads), median(decode["llama.cpp"]), median(decode["twofold"])]
-    cells.append(figure(median_ratio(decode["twofold"], decode["llama.cpp"])))
-    for name in ("llama.cpp", "twofold"):
-        cells.append(figure(size * statistics.median(decode[name]) / max(decode["bandwidth"])))
-    cells += [median(prefill["llama.cpp"]), median(prefill["twofold"])]
-    cells.append(figure(median_ratio(prefill["twofold"], prefill["llama.cpp"])))
-    if "llama2.c" in decode:
+    def against(speeds: dict[str, list[float]], rival: str = "llama.cpp") -> list[str]:
         return [
-            *cells,
-            median(decode["llama2.c"]),
-            figure(median_ratio(decode["twofold"], decode["llama2.c"])),
+            figure(statistics.median(speeds[rival])),
+            figure(statistics.median(speeds["twofold"])),
+            figure(median_ratio(speeds["twofold"], speeds[rival])),
         ]
+
+    shares = [
+        figure(size * statistics.median(decode[name]) / max(decode["bandwidth"]))
+        for name in ("llama.cpp", "twofold")
+    ]
+    cells = [str(threads), *against(decode), *shares, *against(prefill), *against(batch)]
+    if "llama2.c" in decode:
+        speed, _, ratio = against(decode, "llama2.c")
+        return [*cells, speed, ratio]
     return [*cells, "-", "-"]
 
 
@@ -167,6 +200,9 @@ def parse() -> argparse.Namespace:
     )
     parser.add_argument("--rounds", type=int, default=5, help="turns of each side (default %(default)s)")
     parser.add_argument(
+        "--batch", type=int, default=8, help="sequences decoded together (default %(default)s)"
+    )
+    parser.add_argument(
         "--llama2c",
         type=Path,
         metavar="DIR",
@@ -192,6 +228,7 @@ def main() -> None:
         folder = Path(name)
         settings = Settings(
             rounds=options.rounds,
+            batch=options.batch,
             threads=tuple(options.threads),
             python=rivals_python(options.python),
             llama2c=Llama2c(options.llama2c, folder) if options.llama2c else None,
@@ -202,7 +239,8 @@ def main() -> None:
             for shape in options.shapes
             for row in measure_shape(SHAPES[shape], options.types, settings, folder)
         ]
-    print(f"\nMedians of {options.rounds} turns each; ratios are medians of the paired ratios.\n")
+    print(f"\nMedians of {options.rounds} turns each; ratios are medians of the paired ratios.")
+    print(f"Batch: {options.batch} sequences together, tokens of all per second.\n")
     print(table(HEADER, rows))
 
 

@@ -7,12 +7,21 @@ nothing is sampled or turned into text while the clock runs, so the speeds are t
 import argparse
 import ctypes
 import time
+from collections.abc import Sequence
+from typing import Any
 
 import llama_cpp
+import numpy as np
+from surprise import nats
 from workers import serve
 
 PREFILL = 512
 GGML_TYPE_F32 = 0
+FLASH = {
+    "auto": llama_cpp.LLAMA_FLASH_ATTN_TYPE_AUTO,
+    "on": llama_cpp.LLAMA_FLASH_ATTN_TYPE_ENABLED,
+    "off": llama_cpp.LLAMA_FLASH_ATTN_TYPE_DISABLED,
+}
 
 
 def silent(level: int, text: bytes, data: object) -> None:
@@ -23,9 +32,24 @@ SILENT = llama_cpp.llama_log_callback(silent)  # kept here, or Python would free
 
 
 class LlamaCpp:
-    """A model opened by llama.cpp with a context of `context` tokens; `exact`: a float32 cache."""
+    """A model opened by llama.cpp, with room for `sequences` sequences of `context` tokens each.
 
-    def __init__(self, path: str, threads: int, context: int, exact: bool) -> None:
+    What is not said here is as llama.cpp sets it: a float16 cache, 512 tokens of a prompt at once, for each
+    sequence a cache of its own (as in llama-batched-bench and llama-server -np N; sharing one was no faster).
+    `unified`: one cache of `context` tokens for all. `exact`: a float32 cache. `flash`: its flash attention.
+    """
+
+    def __init__(
+        self,
+        path: str,
+        threads: int,
+        context: int,
+        *,
+        exact: bool = False,
+        sequences: int = 1,
+        unified: bool = False,
+        flash: str = "auto",
+    ) -> None:
         llama_cpp.llama_log_set(SILENT, ctypes.c_void_p(0))
         llama_cpp.llama_backend_init()
         self.model = llama_cpp.llama_model_load_from_file(
@@ -34,47 +58,117 @@ class LlamaCpp:
         if not self.model:
             raise SystemExit(f"llama.cpp cannot open {path}")
         settings = llama_cpp.llama_context_default_params()
-        settings.n_ctx = settings.n_batch = settings.n_ubatch = max(context, PREFILL)
+        settings.n_ctx = max(context, PREFILL) * (1 if unified else sequences)
+        settings.n_seq_max, settings.kv_unified = sequences, unified
         settings.n_threads = settings.n_threads_batch = threads
+        settings.flash_attn_type = FLASH["off" if exact else flash]
         if exact:
             settings.type_k = settings.type_v = GGML_TYPE_F32
-            settings.flash_attn_type = llama_cpp.LLAMA_FLASH_ATTN_TYPE_DISABLED
         self.context = llama_cpp.llama_init_from_model(self.model, settings)
         if not self.context:
             raise SystemExit(f"llama.cpp cannot make a context for {path}")
         self.vocab = llama_cpp.llama_model_get_vocab(self.model)
         self.vocab_size = llama_cpp.llama_vocab_n_tokens(self.vocab)
 
-    def forget(self) -> None:
-        """Empty the key/value cache."""
-        llama_cpp.llama_memory_clear(llama_cpp.llama_get_memory(self.context), True)
+        self.n_batch = llama_cpp.llama_n_batch(self.context)
+
+    def forget(self, keep: int = 0) -> None:
+        """Empty the key/value cache but for the first `keep` tokens."""
+        memory = llama_cpp.llama_get_memory(self.context)
+        if keep:
+            llama_cpp.llama_memory_seq_rm(memory, 0, keep, -1)
+        else:
+            llama_cpp.llama_memory_clear(memory, True)
 
     def feed(self, ids: list[int]) -> None:
         """Compute the logits after `ids`."""
-        tokens = (llama_cpp.llama_token * len(ids))(*ids)
-        batch = llama_cpp.llama_batch_get_one(tokens, len(ids))
+        for at in range(0, len(ids), self.n_batch):
+            part = ids[at : at + self.n_batch]
+            tokens = (llama_cpp.llama_token * len(part))(*part)
+            self.run(llama_cpp.llama_batch_get_one(tokens, len(part)))
+
+    def run(self, batch: Any) -> None:
+        """Compute a batch, and wait until its logits are there."""
         if llama_cpp.llama_decode(self.context, batch):
             raise SystemExit("llama.cpp could not decode")
+        llama_cpp.llama_get_logits(self.context)
 
-    def decode(self, ids: list[int]) -> float:
-        """Return the seconds for feeding `ids` one by one into an empty cache."""
-        self.forget()
-        tokens = [(llama_cpp.llama_token * 1)(i) for i in ids]  # a batch only points at them
-        batches = [llama_cpp.llama_batch_get_one(token, 1) for token in tokens]
+    def timed(self, batches: Sequence[Any]) -> float:
+        """Return the seconds that the batches take, one after the other."""
         start = time.perf_counter()
         for batch in batches:
-            if llama_cpp.llama_decode(self.context, batch):
-                raise SystemExit("llama.cpp could not decode")
-            llama_cpp.llama_get_logits(self.context)  # waits until they are there
+            self.run(batch)
         return time.perf_counter() - start
 
-    def prefill(self, ids: list[int]) -> float:
-        """Return the seconds for feeding `ids` at once into an empty cache, with logits of the last."""
+    def decode(self, ids: list[int], start: int = 0) -> float:
+        """Return the seconds for feeding `ids` one by one, after the first `start` tokens of the cache."""
+        self.forget(keep=start)
+        tokens = [(llama_cpp.llama_token * 1)(i) for i in ids]  # a batch only points at them
+        return self.timed([llama_cpp.llama_batch_get_one(token, 1) for token in tokens])
+
+    def batch(self, ids: list[list[int]]) -> float:
+        """Return the seconds for feeding several sequences, one token of each at a time, into an empty
+        cache."""
+        self.forget()
+        numbers = range(len(ids))
+        batches = [
+            batch_of(tokens, [place] * len(ids), numbers)
+            for place, tokens in enumerate(zip(*ids, strict=True))
+        ]
+        seconds = self.timed(batches)
+        for batch in batches:
+            llama_cpp.llama_batch_free(batch)
+        return seconds
+
+    def fill(self, ids: list[int]) -> float:
+        """Return the seconds for feeding `ids` into an empty cache, as many at once as it likes."""
         self.forget()
         start = time.perf_counter()
         self.feed(ids)
-        llama_cpp.llama_get_logits(self.context)
         return time.perf_counter() - start
+
+    def pile_up(self, ids: list[int], depth: int) -> float:
+        """Return the seconds for filling the cache of the first sequence with `depth` tokens: `ids` over and
+        over, read once only. For the cost of what comes after, it is all the same what they have seen.
+
+        Takes a cache of one piece (`unified`) with a sequence for each copy, and one more.
+        """
+        self.forget()
+        start = time.perf_counter()
+        memory = llama_cpp.llama_get_memory(self.context)
+        self.feed(ids)
+        size = llama_cpp.llama_state_seq_get_size(self.context, 0)
+        state = (ctypes.c_uint8 * size)()
+        llama_cpp.llama_state_seq_get_data(self.context, state, size, 0)
+        for copy in range(1, -(-depth // len(ids))):
+            if not llama_cpp.llama_state_seq_set_data(self.context, state, size, copy):
+                raise SystemExit("llama.cpp cannot fill its cache")
+            llama_cpp.llama_memory_seq_add(memory, copy, 0, -1, copy * len(ids))
+            llama_cpp.llama_memory_seq_cp(memory, copy, 0, -1, -1)
+            llama_cpp.llama_memory_seq_rm(memory, copy, -1, -1)
+        self.forget(keep=depth)
+        return time.perf_counter() - start
+
+    def nats(self, ids: list[int]) -> list[float]:
+        """Return -ln p of each of `ids` but the first, given those before it; fed at once."""
+        self.forget()
+        count = len(ids) - 1
+        batch = batch_of(ids[:-1], range(count), [0] * count)
+        self.run(batch)
+        logits = np.ctypeslib.as_array(llama_cpp.llama_get_logits(self.context), (count, self.vocab_size))
+        llama_cpp.llama_batch_free(batch)
+        return nats(logits, ids[1:])
+
+    def quantise(self, source: str, target: str, file_type: int) -> None:
+        """Write `target`, the file `source` with weights of another type, by llama.cpp's own quantiser."""
+        settings = llama_cpp.llama_model_quantize_default_params()
+        settings.ftype = file_type
+        if llama_cpp.llama_model_quantize(source.encode(), target.encode(), ctypes.byref(settings)):
+            raise SystemExit(f"llama.cpp cannot quantise {source}")
+
+    def prefill(self, ids: list[int]) -> float:
+        """Return the seconds for feeding `ids` at once into an empty cache, with logits of the last."""
+        return self.fill(ids)
 
     def logits(self) -> list[float]:
         """Return the logits [V] after the last token fed."""
@@ -127,18 +221,34 @@ class LlamaCpp:
         return found.hex()
 
 
+def batch_of(tokens: Sequence[int], places: Sequence[int], sequences: Sequence[int]) -> Any:
+    """Return a batch of tokens at given places of given sequences, with logits of each; to be freed."""
+    batch = llama_cpp.llama_batch_init(len(tokens), 0, 1)
+    batch.n_tokens = len(tokens)
+    for i, (token, place, sequence) in enumerate(zip(tokens, places, sequences, strict=True)):
+        batch.token[i], batch.pos[i], batch.logits[i] = token, place, True
+        batch.n_seq_id[i], batch.seq_id[i][0] = 1, sequence
+    return batch
+
+
 def main() -> None:
     """Open the model and answer requests."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("model", help="GGUF file")
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--context", type=int, default=512)
+    parser.add_argument("--context", type=int, default=512, help="tokens of each sequence")
+    parser.add_argument("--sequences", type=int, default=1)
+    parser.add_argument("--unified", action="store_true", help="one cache for all sequences")
+    parser.add_argument("--flash", choices=FLASH, default="auto", help="flash attention")
     parser.add_argument(
         "--exact", action="store_true", help="keep keys and values in float32, not in half precision"
     )
-    options = parser.parse_args()
-    side = LlamaCpp(options.model, options.threads, options.context, options.exact)
-    names = ["decode", "prefill", "greedy", "logits_along", "tokenize", "detokenize", "detokenize_hex"]
+    options = vars(parser.parse_args())
+    side = LlamaCpp(options.pop("model"), **options)
+    names = [
+        *("decode", "prefill", "batch", "fill", "pile_up", "nats", "quantise", "greedy", "logits_along"),
+        *("tokenize", "detokenize", "detokenize_hex"),
+    ]
     serve({name: getattr(side, name) for name in names} | {"hello": lambda: llama_cpp.__version__})
 
 

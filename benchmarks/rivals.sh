@@ -1,29 +1,63 @@
 #!/bin/sh
 # Make the environment of the rivals: .venv-bench (ignored by git), with llama.cpp built for this very
-# processor, so that the comparison is against its best and not against a portable wheel.
-# `make bench` calls this; a second call finds the finished environment and returns at once.
+# processor, so that the comparison is against its best and not against a portable wheel: as a library
+# under Python, and its programs from the same sources, in the environment's bin.
+# `make bench` calls this; a second call finds what is finished and makes only what is missing.
 #
 #   BENCH_VENV=DIR                 another place for the environment
-#   CMAKE_BUILD_PARALLEL_LEVEL=1   leave the other cores alone while it builds (some ten to thirty minutes)
+#   CMAKE_BUILD_PARALLEL_LEVEL=1   leave the other cores alone while it builds (twice ten to thirty minutes)
 set -eu
 
 cd "$(dirname "$0")/.."
 venv="${BENCH_VENV:-.venv-bench}"
 python="$venv/bin/python"
+programs="llama-cli llama-completion llama-server llama-bench llama-batched-bench"
 
-if [ -x "$python" ] && "$python" -c "import llama_cpp, numpy" 2>/dev/null; then
-    echo "rivals: $venv is ready ($("$python" -c 'import llama_cpp; print("llama-cpp-python", llama_cpp.__version__)'))"
-    exit 0
+version() {
+    "$python" -c 'import llama_cpp, numpy; print(llama_cpp.__version__)' 2>/dev/null
+}
+
+if ! { [ -x "$python" ] && version > /dev/null; }; then
+    echo "rivals: making $venv and building llama.cpp for this processor (long, once)"
+    python3 -m venv "$venv"
+    # Git is to pass it by.
+    echo "*" > "$venv/.gitignore"
+    "$python" -m pip install --quiet --upgrade pip
+    "$python" -m pip install --quiet "numpy>=2"
+    # From source: the wheels on the registry, where there are any, leave out what this processor can do.
+    # LLAVA_BUILD=OFF leaves out the vision tools, which are not compared.
+    CMAKE_ARGS="-DGGML_NATIVE=ON -DLLAVA_BUILD=OFF ${CMAKE_ARGS:-}" \
+        "$python" -m pip install --no-binary llama-cpp-python --no-cache-dir --verbose "llama-cpp-python>=0.3.16"
 fi
 
-echo "rivals: making $venv and building llama.cpp for this processor (long, once)"
-python3 -m venv "$venv"
-# Git is to pass it by.
-echo "*" > "$venv/.gitignore"
-"$python" -m pip install --quiet --upgrade pip
-"$python" -m pip install --quiet "numpy>=2"
-# From source: the wheels on the registry, where there are any, leave out what this processor can do.
-# LLAVA_BUILD=OFF leaves out the vision tools, which are not compared.
-CMAKE_ARGS="-DGGML_NATIVE=ON -DLLAVA_BUILD=OFF ${CMAKE_ARGS:-}" \
-    "$python" -m pip install --no-binary llama-cpp-python --no-cache-dir --verbose "llama-cpp-python>=0.3.16"
-"$python" -c "import llama_cpp; print('rivals: ready, llama-cpp-python', llama_cpp.__version__)"
+missing=""
+for program in $programs; do
+    [ -x "$venv/bin/$program" ] || missing="$missing $program"
+done
+if [ -n "$missing" ]; then
+    echo "rivals: building$missing from the same sources (long, once)"
+    work="$(mktemp -d)"
+    trap 'rm -rf "$work"' EXIT
+    trap 'exit 1' HUP INT TERM
+    "$python" -m pip download --quiet --no-deps --no-binary llama-cpp-python --dest "$work" \
+        "llama-cpp-python==$(version)"
+    tar -xzf "$work"/llama_cpp_python-*.tar.gz -C "$work"
+    cmake="$(command -v cmake || true)"
+    if [ -z "$cmake" ]; then
+        "$python" -m pip install --quiet cmake
+        cmake="$venv/bin/cmake"
+    fi
+    # One file each, without libraries to find and load: that is how they start fastest. What they have for
+    # the web (pages, TLS) is left out.
+    "$cmake" -S "$work"/llama_cpp_python-*/vendor/llama.cpp -B "$work/build" -DCMAKE_BUILD_TYPE=Release \
+        -DGGML_NATIVE=ON -DBUILD_SHARED_LIBS=OFF -DLLAMA_OPENSSL=OFF -DLLAMA_BUILD_TESTS=OFF \
+        -DLLAMA_BUILD_EXAMPLES=OFF -DLLAMA_BUILD_APP=OFF -DLLAMA_BUILD_UI=OFF -DLLAMA_USE_PREBUILT_UI=OFF
+    # shellcheck disable=SC2086 (a list of names)
+    CMAKE_BUILD_PARALLEL_LEVEL="${CMAKE_BUILD_PARALLEL_LEVEL:-$(getconf _NPROCESSORS_ONLN)}" \
+        "$cmake" --build "$work/build" --target $missing
+    for program in $missing; do
+        install "$work/build/bin/$program" "$venv/bin/$program"
+    done
+fi
+
+echo "rivals: $venv is ready (llama-cpp-python $(version), its library and llama.cpp's programs)"

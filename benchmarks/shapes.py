@@ -33,6 +33,7 @@ class Shape:
     ffn: int
     tied: bool
     decode_tokens: int
+    context: int = CONTEXT
 
     @property
     def config(self) -> ModelConfig:
@@ -46,7 +47,7 @@ class Shape:
             kv_heads=self.kv_heads,
             head_dim=self.width // self.heads,
             ffn=self.ffn,
-            context=CONTEXT,
+            context=self.context,
             rms_eps=1e-5,
             tied=self.tied,
         )
@@ -117,13 +118,15 @@ def write_llama2c(shape: Shape, path: Path) -> None:
     ]
     with path.open("wb") as file:
         vocab = VOCAB if shape.tied else -VOCAB  # negative: the output has a matrix of its own
-        numbers = (shape.width, shape.ffn, shape.layers, shape.heads, shape.kv_heads, vocab, CONTEXT)
+        numbers = (shape.width, shape.ffn, shape.layers, shape.heads, shape.kv_heads, vocab, shape.context)
         file.write(struct.pack("<7i", *numbers))
         file.write(tensors["token_embd.weight"].tobytes())
         for name in order:
             for layer in range(shape.layers):
                 file.write(tensors[f"blk.{layer}.{name}.weight"].tobytes())
         file.write(tensors["output_norm.weight"].tobytes())
-        file.write(bytes(4 * CONTEXT * shape.config.head_dim))  # tables of angles that are no longer read
+        file.write(
+            bytes(4 * shape.context * shape.config.head_dim)
+        )  # tables of angles that are no longer read
         if not shape.tied:
             file.write(tensors["output.weight"].tobytes())

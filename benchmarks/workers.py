@@ -28,6 +28,16 @@ def rivals_python(given: str | None = None) -> Path:
     return python
 
 
+def rivals_program(name: str, folder: str | None = None) -> Path:
+    """Return a program of llama.cpp; exits with a sentence when it is not there."""
+    program = (Path(folder) if folder else RIVALS.parent) / name
+    if not program.exists():
+        sys.exit(
+            f"{program} does not exist: run benchmarks/rivals.sh, which builds llama.cpp's programs too."
+        )
+    return program
+
+
 class Worker:
     """A side of a comparison: `ask` sends a request and returns the answer. A context manager."""
 

@@ -2,7 +2,10 @@
 
 import gzip
 import importlib
+import math
+import shutil
 import struct
+import subprocess
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -138,11 +141,86 @@ def test_a_row_has_a_cell_for_each_column() -> None:
     bench = script("decode_prefill")
     decode = {"llama.cpp": [100.0, 50.0], "twofold": [300.0, 150.0], "bandwidth": [1e9, 1e9]}
     prefill = {"llama.cpp": [1000.0, 1000.0], "twofold": [2000.0, 4000.0]}
-    cells = bench.row(2, decode, prefill, 2_000_000)
-    assert cells == ["2", "75.0", "225", "3.00", "0.15", "0.45", "1,000", "3,000", "3.00", "-", "-"]
-    with_llama2c = bench.row(2, decode | {"llama2.c": [30.0, 30.0]}, prefill, 2_000_000)
+    batch = {"llama.cpp": [200.0, 400.0], "twofold": [800.0, 800.0]}
+    cells = bench.row(2, decode, prefill, batch, 2_000_000)
+    assert cells[:6] == ["2", "75.0", "225", "3.00", "0.15", "0.45"]
+    assert cells[6:] == ["1,000", "3,000", "3.00", "300", "800", "3.00", "-", "-"]
+    with_llama2c = bench.row(2, decode | {"llama2.c": [30.0, 30.0]}, prefill, batch, 2_000_000)
     assert with_llama2c[-2:] == ["30.0", "7.50"]
     assert len(cells) + 2 == len(with_llama2c) + 2 == len(bench.HEADER)
+
+
+def test_a_short_run_is_repeated() -> None:
+    bench = script("decode_prefill")
+    seconds = iter([0.1, 0.1, 0.3, 9.0])
+    assert bench.repeated(lambda: next(seconds), 10) == pytest.approx(60)
+    assert bench.repeated(lambda: next(seconds), 18) == pytest.approx(2)
+
+
+# --- cold_start
+
+
+def test_the_watcher_times_what_comes_behind_the_mark(tmp_path: Path) -> None:
+    if not shutil.which("cc"):
+        pytest.skip("there is no C compiler")
+    cold, machine = script("cold_start"), script("machine")
+    watcher = machine.compile_c(FOLDER / "first_byte.c", tmp_path / "first_byte", "-Wall", "-Werror")
+
+    def watch(mark: str, shell: str) -> subprocess.CompletedProcess[str]:
+        command = [str(watcher), mark, "sh", "-c", shell]
+        return subprocess.run(command, capture_output=True, text=True, check=False)
+
+    done = watch("the end", "printf 'say the'; printf ' end'; sleep 0.2; echo answer; echo noise >&2")
+    found = cold.report(done.stdout)
+    assert done.stderr == ""
+    assert 0.2 <= found.first_s < 10
+    assert 100_000 < found.peak_bytes < 100_000_000  # a shell's, not that of this Python
+    assert watch("mark", "echo mark; exit 3").returncode == 1
+    assert "nothing behind the mark" in watch("mark", "printf 'no answer: mark'").stderr
+
+
+def test_each_side_gets_the_same_prompt(tmp_path: Path) -> None:
+    cold = script("cold_start")
+    programs = object.__new__(cold.Programs)
+    programs.twofold, programs.rivals = Path("run"), {"llama-cli": Path("a"), "llama-completion": Path("b")}
+    for side in cold.SIDES:
+        command = programs.command(side, tmp_path / "m.gguf", "Hello", 4, 2)
+        asked = command.index("-p")
+        assert command[asked : asked + 8] == ["-p", "Hello", "-n", "4", "-t", "2", "--temp", "0"]
+        assert ("--no-warmup" in command) == side.endswith("--no-warmup")
+    assert len(cold.LONG_PROMPT) >= cold.LONG
+
+
+def test_cold_start_s_rows_have_a_cell_for_each_column() -> None:
+    cold = script("cold_start")
+    seconds = dict(zip(cold.SIDES, ([0.4, 0.2], [0.08, 0.12], [0.06, 0.06], [0.02, 0.02]), strict=True))
+    cells = cold.row(2, seconds)
+    assert cells == ["2", "300", "100", "60.0", "20.0", "15.0", "3.00"]
+    assert 2 + len(cells) == len(cold.HEADER)
+    peaks = {"llama-cli": 60 << 20, "llama-completion": 40 << 20, "twofold": 22 << 20}
+    cells = cold.memory_row(20 << 20, peaks)
+    assert cells == ["20.0", "60.0", "40.0", "22.0", "3.00", "2.00", "1.10"]
+    assert 2 + len(cells) == len(cold.MEMORY_HEADER)
+
+
+# --- long_context
+
+
+def test_the_better_of_llama_cpp_s_sides_counts() -> None:
+    long = script("long_context")
+    on, off = long.LLAMA_CPP
+    speeds = {on: [10.0, 11.0], off: [20.0, 5.0], "twofold": [40.0, 20.0]}
+    assert long.better(speeds) == off
+    cells = long.row(2, 8192, speeds)
+    assert cells == ["2", "8,192", "10.5", "12.5", "30.0", "3.00"]
+    assert 2 + len(cells) == len(long.HEADER)
+    assert [long.copies(depth) for depth in (512, 513, 8192)] == [1, 2, 16]
+
+
+def test_a_shape_can_have_a_longer_context(small: object) -> None:
+    from dataclasses import replace
+
+    assert replace(small, context=33_280).config.context == 33_280  # type: ignore[type-var]
 
 
 # --- parity
@@ -167,6 +245,65 @@ def test_only_close_calls_are_excused(parity: ModuleType) -> None:
 def test_the_logits_difference_is_relative(parity: ModuleType) -> None:
     theirs = np.array([[3.0, -4.0]], np.float32)
     assert parity.relative_error(theirs * np.float32(1.1), theirs) == pytest.approx(0.1, rel=1e-4)
+
+
+# --- quality
+
+
+@pytest.fixture
+def quality(parity: ModuleType) -> ModuleType:  # which it takes some parts from
+    return script("quality")
+
+
+def test_nats_are_those_of_the_id_that_followed() -> None:
+    logits = np.log(np.array([[0.5, 0.25, 0.25], [0.1, 0.2, 0.7]], np.float32)) + np.float32(1000)
+    assert script("surprise").nats(logits, [1, 2]) == pytest.approx([math.log(4), -math.log(0.7)], rel=1e-3)
+
+
+def test_the_greedy_ids_are_at_least_as_many_as_wanted(quality: ModuleType) -> None:
+    for context in (128, 256, 512, 4096):
+        plan = quality.plan(context)
+        assert sum(count for _, count in plan) >= quality.WANTED_IDS
+        assert all(len(prompt) + count <= context for prompt, count in plan)
+    assert len(quality.plan(4096)) == 1
+    with pytest.raises(SystemExit):
+        quality.plan(64)
+
+
+def test_windows_predict_each_token_once(quality: ModuleType) -> None:
+    text = [list(range(10)), list(range(100, 104)), [7]]
+    found = quality.windows(text, 4, 10**9)
+    assert found == [[0, 1, 2, 3, 4], [4, 5, 6, 7, 8], [8, 9], [100, 101, 102, 103]]
+    some = quality.windows([list(range(1001))] * 10, 100, 5000)
+    assert sum(len(window) - 1 for window in some) == 5000
+    assert {window[0] for window in some[:10]} != {0}  # from all places of the documents
+
+
+def test_the_change_of_perplexity_is_paired(quality: ModuleType) -> None:
+    def side(nats: list[float]) -> object:
+        return quality.Side("twofold", "Q8_0", 1 << 20, np.array(nats), np.array([100.0, 100.0]))
+
+    base = side([100.0, 300.0])
+    assert base.perplexity == pytest.approx(math.exp(2))  # type: ignore[attr-defined]
+    share, error = quality.change(side([101.0, 301.0]), base)
+    assert (share, error) == (pytest.approx(math.expm1(0.01)), pytest.approx(0))  # the windows agree
+    assert quality.change(side([100.0, 302.0]), base)[1] == pytest.approx(math.sqrt(2) / 200)
+    assert quality.cells(base, base)[-2:] == ["-", "-"]
+    assert len(quality.cells(base, base)) == len(quality.HEADER)
+
+
+def test_missed_targets_are_told(quality: ModuleType) -> None:
+    def sides(q8: float, q4: float) -> dict[str, object]:
+        sums = {"F32": 0.0, "Q8_0": q8, "Q4_0": q4}
+        return {
+            kind: quality.Side("x", kind, 1, np.array([100.0, 200.0]) + more, np.array([100.0, 100.0]))
+            for kind, more in sums.items()
+        }
+
+    assert quality.misses(sides(0.05, 1.0), sides(0.05, 1.0)) == []
+    first, second = quality.misses(sides(0.2, 1.5), sides(0.05, 1.0))
+    assert first.startswith("Q8_0 changes the perplexity by +0.20%")
+    assert second.startswith("Q4_0 has +0.50")
 
 
 # --- train_shakespeare

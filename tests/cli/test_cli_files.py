@@ -2,6 +2,7 @@
 
 import subprocess
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -9,6 +10,8 @@ from tiny_models import random_model
 
 from twofold import parameters, run
 from twofold.cli import terminal
+from twofold.cli.commands import convert
+from twofold.parameters.model import FILE_TYPES
 from twofold.tokens.vocabulary import NORMAL
 
 
@@ -81,9 +84,18 @@ def same(one: parameters.Model, other: parameters.Model, tolerance: float) -> No
         np.testing.assert_allclose(one.tensors[name], other.tensors[name], atol=tolerance * spread)
 
 
-@pytest.mark.parametrize(
-    ("kind", "tolerance"), [("q8_0", 0.01), ("q4_0", 0.2), ("f16", 1e-3), ("bf16", 1e-2), ("f32", 0)]
-)
+TOLERANCES = {
+    "q8_0": 0.01, "q6_k": 0.05, "q5_k_m": 0.1, "q5_k": 0.1, "q5_1": 0.1, "q5_0": 0.1, "q4_k_m": 0.2,
+    "q4_k": 0.2, "q4_1": 0.1, "q4_0": 0.2, "f16": 1e-3, "bf16": 1e-2, "f32": 0,
+}  # fmt: skip
+
+
+def test_convert_offers_every_type_of_file() -> None:
+    assert {kind.upper() for kind in get_args(convert.Type)} == set(FILE_TYPES)
+    assert set(get_args(convert.Type)) == set(TOLERANCES)
+
+
+@pytest.mark.parametrize(("kind", "tolerance"), TOLERANCES.items())
 def test_convert_to_a_file_of_each_type(
     twofold, folder: Path, tmp_path: Path, kind: str, tolerance: float
 ) -> None:

@@ -26,7 +26,7 @@ def test_version(twofold) -> None:
         (["chat", "--top-p", "2"], "top_p is in (0, 1]"),
         (["chat", "--set", "temprature=1"], "did you mean temperature?"),
         (["probe"], "Missing argument"),
-        (["convert", "a", "b", "--type", "q5_0"], "q5_0"),
+        (["convert", "a", "b", "--type", "q3_k"], "q3_k"),
     ],
 )
 def test_misuse_is_exit_code_2(twofold, arguments: list[str], said: str) -> None:

@@ -95,9 +95,9 @@ def test_damaged_gguf_files_open_or_are_refused(tmp_path: Path) -> None:
         "tokenizer.ggml.scores": [0.5, 1.0],
         "flag": True,
     }
-    types = ["Q8_0", "Q4_0", "F16", "BF16", "F32"]
+    types = ["Q8_0", "Q5_1", "Q5_0", "Q4_1", "Q4_0", "F16", "BF16", "F32"]
     tensors = {
-        name: (types[number % 5], np.ones(shape, dtype=np.float32))
+        name: (types[number % len(types)], np.ones(shape, dtype=np.float32))
         for number, (name, shape) in enumerate(config.shapes().items())
         if len(shape) == 2
     }

@@ -33,7 +33,7 @@ METADATA = {
 
 def _tensors() -> dict[str, tuple[str, np.ndarray]]:
     generator = np.random.default_rng(3)
-    tensors = {f"t.{t}": (t, generator.standard_normal((5, 96)).astype("f4")) for t in quantise.FORMATS}
+    tensors = {f"t.{t}": (t, generator.standard_normal((5, 256)).astype("f4")) for t in quantise.FORMATS}
     tensors["vector"] = ("F32", generator.standard_normal(7).astype("f4"))  # 28 bytes: needs padding
     tensors["cube"] = ("F16", generator.standard_normal((2, 3, 64)).astype("f4"))
     return tensors
@@ -99,7 +99,9 @@ def test_what_the_gguf_package_writes_is_read(tmp_path: Path, alignment: int) ->
     arrays = {name: array for name, (_, array) in _tensors().items() if array.ndim == 2}
     for name, array in arrays.items():
         code = getattr(rival.GGMLQuantizationType, name.removeprefix("t."))
-        writer.add_tensor(name, rival.quantize(array, code), raw_dtype=code)
+        # The package does not encode superblocks itself.
+        ours = quantise.quantise(array, code.name)
+        writer.add_tensor(name, ours if name.endswith("_K") else rival.quantize(array, code), raw_dtype=code)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
@@ -186,7 +188,8 @@ DAMAGED = {
         _header(tensors=_tensor("t", (1,)) * 2 + bytes(64), n_tensors=2),
         "'t' is there twice",
     ),
-    "foreign type": (_header(tensors=_tensor("t", (256,), 12) + bytes(200), n_tensors=1), "type Q4_K"),
+    "foreign type": (_header(tensors=_tensor("t", (256,), 11) + bytes(200), n_tensors=1), "type Q3_K"),
+    "odd superblock": (_header(tensors=_tensor("t", (96,), 12) + bytes(64), n_tensors=1), "Q4_K cannot have"),
 }
 
 

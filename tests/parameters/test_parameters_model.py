@@ -10,10 +10,10 @@ from tiny_models import FAMILIES, random_model
 
 from twofold.base.errors import BadFileError, TwofoldError, UsageError
 from twofold.parameters import Model, gguf, load, quantise, save_gguf
-from twofold.parameters.model import size_label, tensor_type
+from twofold.parameters.model import FILE_TYPES, size_label, tensor_type
 
 
-@pytest.mark.parametrize("type_", list(quantise.FORMATS))
+@pytest.mark.parametrize("type_", list(FILE_TYPES))
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_model_survives_its_file(family: str, type_: str, tmp_path: Path) -> None:
     model = random_model(family, seed=1)
@@ -24,12 +24,12 @@ def test_a_model_survives_its_file(family: str, type_: str, tmp_path: Path) -> N
     assert back.tokenizer.vocabulary == model.tokenizer.vocabulary
     assert set(back.tensors) == set(model.tensors)
     for name, array in model.tensors.items():
-        stored = tensor_type(name, array.shape, type_)
+        stored = tensor_type(name, array.shape, type_, 2)
         expected = quantise.dequantise(quantise.quantise(array, stored), stored, array.shape)
         np.testing.assert_array_equal(back.tensors[name], expected, err_msg=name)
 
 
-@pytest.mark.parametrize("type_", list(quantise.FORMATS))
+@pytest.mark.parametrize("type_", list(FILE_TYPES))
 def test_saving_what_was_loaded_gives_the_same_bytes(type_: str, tmp_path: Path) -> None:
     save_gguf(random_model("llama"), tmp_path / "one.gguf", type_)
     save_gguf(load(tmp_path / "one.gguf"), tmp_path / "two.gguf", type_)
@@ -76,14 +76,50 @@ def test_the_file_says_what_llama_cpp_asks(family: str, tmp_path: Path) -> None:
             assert tensor.tensor_type.name == "F32"
 
 
+def test_every_type_is_a_file_type_with_the_number_of_llama_cpp() -> None:
+    assert set(quantise.FORMATS) | {"Q4_K_M", "Q5_K_M"} == set(FILE_TYPES)
+    theirs = {"F32": "ALL_F32", "Q4_K": "MOSTLY_Q4_K_S", "Q5_K": "MOSTLY_Q5_K_S"}
+    for type_, number in FILE_TYPES.items():
+        assert rival.LlamaFileType(number).name == theirs.get(type_, f"MOSTLY_{type_}")
+
+
 def test_how_each_tensor_is_stored() -> None:
-    assert tensor_type("output_norm.weight", (64,), "Q4_0") == "F32"
-    assert tensor_type("token_embd.weight", (384, 64), "Q4_0") == "Q8_0"
-    assert tensor_type("output.weight", (384, 64), "Q4_0") == "Q8_0"
-    assert tensor_type("blk.0.attn_q.weight", (64, 64), "Q4_0") == "Q4_0"
-    assert tensor_type("blk.0.ffn_down.weight", (64, 80), "Q8_0") == "F16"
-    assert tensor_type("token_embd.weight", (384, 80), "Q4_0") == "F16"
-    assert tensor_type("blk.0.ffn_down.weight", (64, 80), "BF16") == "BF16"
+    for name, columns, type_, stored in (
+        ("blk.0.attn_q.weight", 64, "Q4_0", "Q4_0"),
+        ("blk.0.ffn_down.weight", 80, "Q8_0", "F16"),
+        ("blk.0.ffn_down.weight", 80, "BF16", "BF16"),
+        ("token_embd.weight", 80, "Q4_0", "F16"),
+        ("token_embd.weight", 64, "Q4_0", "Q8_0"),
+        ("output.weight", 64, "Q5_1", "Q8_0"),
+        ("token_embd.weight", 256, "Q4_K", "Q6_K"),
+        ("output.weight", 256, "Q5_K_M", "Q6_K"),
+        ("output.weight", 96, "Q5_K_M", "Q8_0"),
+        ("output.weight", 80, "Q6_K", "F16"),
+        ("blk.1.attn_q.weight", 256, "Q4_K_M", "Q4_K"),
+        ("blk.1.attn_q.weight", 96, "Q4_K_M", "Q5_0"),
+        ("blk.1.attn_q.weight", 96, "Q5_K_M", "Q5_1"),
+        ("blk.1.attn_q.weight", 96, "Q6_K", "Q8_0"),
+        ("blk.1.attn_v.weight", 96, "Q4_K_M", "Q8_0"),
+        ("blk.1.attn_v.weight", 256, "Q4_K", "Q4_K"),
+        ("blk.1.ffn_down.weight", 512, "Q5_K", "Q5_K"),
+    ):
+        assert tensor_type(name, (384, columns), type_, 2) == stored, (name, columns, type_)
+    assert tensor_type("output_norm.weight", (64,), "Q4_0", 2) == "F32"
+
+
+@pytest.mark.parametrize(("type_", "most"), [("Q4_K_M", "Q4_K"), ("Q5_K_M", "Q5_K")])
+def test_a_mix_has_more_bits_in_the_layers_where_llama_cpp_has_them(
+    type_: str, most: str, tmp_path: Path
+) -> None:
+    model = random_model("llama", width=256, heads=8, head_dim=32, ffn=512, layers=16)
+    save_gguf(model, tmp_path / "model.gguf", type_)
+    tensors = gguf.read(tmp_path / "model.gguf").tensors
+    delicate = {0, 1, 4, 7, 10, 13, 14, 15}
+    for layer in range(16):
+        for stem in ("attn_q", "attn_k", "attn_v", "attn_output", "ffn_gate", "ffn_up", "ffn_down"):
+            wanted = "Q6_K" if layer in delicate and stem in ("attn_v", "ffn_down") else most
+            assert tensors[f"blk.{layer}.{stem}.weight"].type == wanted
+    assert tensors["token_embd.weight"].type == tensors["output.weight"].type == "Q6_K"
 
 
 def test_rows_that_do_not_divide_into_blocks_are_saved_as_f16(tmp_path: Path) -> None:
@@ -150,8 +186,8 @@ def test_a_tensor_of_another_family_is_refused(tmp_path: Path) -> None:
 
 def test_misuse_is_named_before_anything_is_written(tmp_path: Path) -> None:
     model = random_model("qwen3")
-    with pytest.raises(UsageError, match="Did you mean 'Q4_0'"):
-        save_gguf(model, tmp_path / "x.gguf", "Q4_K")
+    with pytest.raises(UsageError, match=r"no file type 'Q4_K_L'\. Did you mean 'Q4_K_M'"):
+        save_gguf(model, tmp_path / "x.gguf", "Q4_K_L")
     short = {**model.tensors, "output_norm.weight": np.ones(3, dtype=np.float32)}
     with pytest.raises(TwofoldError, match=r"has the shape \(3,\) instead of \(64,\)"):
         save_gguf(Model(model.config, model.tokenizer, model.card, short), tmp_path / "x.gguf", "F32")

@@ -1,12 +1,14 @@
 """run.c against its numpy twin and against transformers; batches, sequences, copies."""
 
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from engines import saved
+from rounding import EXACT, Rounding
 from tiny_models import FAMILIES, random_model
 
 from twofold import run
@@ -15,7 +17,10 @@ from twofold.parameters import save_hf
 from twofold.parameters.config import RopeScaling
 from twofold.run import Engine
 
-KINDS = ("F32", "F16", "BF16", "Q8_0", "Q4_0")
+KINDS = ("F32", "F16", "BF16", "Q8_0", "Q4_0", "Q4_1", "Q5_0", "Q5_1")
+K_KINDS = ("Q4_K", "Q5_K", "Q6_K", "Q4_K_M")
+# What a width needs for blocks of 256.
+WIDE: dict[str, Any] = {"width": 256, "heads": 4, "kv_heads": 2, "head_dim": 64, "ffn": 512, "layers": 2}
 # What a width leaves over at the ends of vectors, heads and blocks of 32.
 ODD: dict[str, Any] = {"width": 36, "heads": 3, "kv_heads": 3, "head_dim": 6, "ffn": 50, "layers": 1}
 
@@ -36,19 +41,53 @@ def feed(engine: Engine, ids: list[int], sequence: int = 0, start: int = 0) -> n
     return engine.forward(ids, [sequence] * len(ids), range(start, start + len(ids)))
 
 
+def twin(path: Path, ids: list[int]) -> np.ndarray:
+    """Return numpy's logits with run.c's rounding."""
+    return Rounding(path).forward(ids, [0] * len(ids), range(len(ids)), [True] * len(ids))
+
+
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("family", FAMILIES)
 def test_same_logits_as_the_numpy_twin(family: str, kind: str, tmp_path: Path) -> None:
     path = saved(random_model(family, seed=1), tmp_path, kind)
     ids = ids_of(90)
-    assert relative(feed(engine(path), ids), feed(run.load(path, backend="numpy"), ids)) < 1e-5
+    ours, theirs = feed(engine(path), ids), twin(path, ids)
+    exact = feed(run.load(path, backend="numpy"), ids)
+    assert relative(ours[:3], theirs[:3]) < 2e-5
+    # Sooner or later a last bit that differs rounds a number to the next of 255 steps, or of half precision.
+    assert relative(ours, theirs) < (2e-6 if kind == "F32" else 1e-3 if kind in EXACT else 3e-2)
+    assert relative(ours, exact) < (1e-5 if kind == "F32" else 1e-3 if kind in EXACT else 5e-2)
+    assert kind == "F32" or np.abs(ours - theirs).mean() < np.abs(ours - exact).mean() / 2
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", K_KINDS)
+def test_superblocks_of_256(kind: str, tmp_path: Path) -> None:
+    path = saved(random_model("qwen3", seed=1, **WIDE), tmp_path, kind)
+    ids = ids_of(40)
+    ours, theirs, exact = feed(engine(path), ids), twin(path, ids), feed(run.load(path, backend="numpy"), ids)
+    # Their scales of scales are multiplied out to half precision: no worse than what rounding inputs costs.
+    assert relative(ours, exact) < 5e-2
+    assert np.abs(ours - exact).mean() < 1.2 * np.abs(theirs - exact).mean()
+
+
+@pytest.mark.parametrize("kind", ["F32", "F16", "BF16"])
 def test_shapes_that_fill_no_vector(kind: str, tmp_path: Path) -> None:
     path = saved(random_model("qwen3", **ODD), tmp_path, kind)
     ids = ids_of(7)
-    assert relative(feed(engine(path), ids), feed(run.load(path, backend="numpy"), ids)) < 1e-5
+    assert relative(feed(engine(path), ids), twin(path, ids)) < (1e-5 if kind == "F32" else 1e-3)
+
+
+@pytest.mark.parametrize("kind", [*KINDS, *K_KINDS])
+def test_a_token_has_the_same_bits_in_any_batch(kind: str, tmp_path: Path) -> None:
+    wide = WIDE if kind in K_KINDS else {}
+    path = saved(random_model("llama", context=400, **wide), tmp_path, kind)
+    ids = ids_of(300)  # more than one batch of C's
+    whole = feed(engine(path), ids)
+    one = engine(path, threads=1)
+    cuts = (0, 1, 6, 7, 11, 19, 40, 200, 299, 300)
+    parts = [feed(one, ids[a:b], start=a) for a, b in pairwise(cuts)]
+    np.testing.assert_array_equal(np.concatenate(parts), whole)
+    np.testing.assert_array_equal(feed(engine(path, threads=7), ids), whole)
 
 
 @pytest.mark.parametrize(
@@ -80,16 +119,6 @@ def test_same_logits_as_transformers(family: str, tmp_path: Path) -> None:
     assert relative(feed(engine(tmp_path / "folder"), ids), theirs) < 1e-3  # the folder itself opens too
 
 
-def test_prefill_decode_and_threads_agree(tmp_path: Path) -> None:
-    path = saved(random_model("qwen3", context=400), tmp_path, "Q8_0")
-    ids = ids_of(300)  # more than the C batch of 128
-    whole = feed(engine(path), ids)
-    one = engine(path, threads=1)
-    parts = [feed(one, ids[a:b], start=a) for a, b in ((0, 1), (1, 6), (6, 200), (200, 299), (299, 300))]
-    assert relative(np.concatenate(parts), whole) < 1e-5
-    assert relative(feed(engine(path, threads=7), ids), whole) < 1e-5
-
-
 def test_sequences_do_not_see_each_other(tmp_path: Path) -> None:
     path = saved(random_model("llama"), tmp_path)
     a, b = ids_of(20, 1), ids_of(13, 2)
@@ -116,6 +145,34 @@ def test_only_the_wanted_logits(tmp_path: Path) -> None:
     assert engine(path).forward(ids, [0] * 30, range(30), [False] * 30).shape == (0, 384)
 
 
+def same(backend: str, a: np.ndarray, b: np.ndarray) -> None:
+    if backend == "c":
+        np.testing.assert_array_equal(a, b)
+    else:
+        assert relative(a, b) < 1e-5
+
+
+@pytest.mark.parametrize("length", [1, 63, 64, 65, 130])
+def test_sequences_share_pages_until_one_writes(length: int, tmp_path: Path) -> None:
+    path = saved(random_model("qwen3", context=200), tmp_path, "Q8_0")
+    ids, others = ids_of(130, 1), [ids_of(60, seed) for seed in (2, 3, 4)]
+    shared = engine(path, sequences=4)
+    feed(shared, ids)
+    for sequence in (1, 2, 3):
+        shared.copy(0, sequence, length)
+    for sequence, other in enumerate(others, 1):  # each goes its own way, over the edge of a page
+        logits = feed(shared, other, sequence=sequence, start=length)
+        np.testing.assert_array_equal(logits, feed(engine(path), ids[:length] + other)[length:])
+    shared.copy(1, 0, 0)  # and gives its pages back, which others still read
+    shared.copy(2, 1, length)
+    again = feed(shared, others[0], sequence=1, start=length)
+    np.testing.assert_array_equal(again, feed(engine(path), ids[:length] + others[0])[length:])
+    for _ in range(20):  # pages that nobody needs come back: the cache does not run out
+        for sequence in range(4):
+            shared.copy((sequence + 1) % 4, sequence, 0)
+            feed(shared, ids, sequence=sequence)
+
+
 @pytest.mark.parametrize("backend", ["c", "numpy"])
 def test_a_copied_prefix_costs_nothing_and_changes_nothing(backend: str, tmp_path: Path) -> None:
     path = saved(random_model("qwen3"), tmp_path)
@@ -125,9 +182,9 @@ def test_a_copied_prefix_costs_nothing_and_changes_nothing(backend: str, tmp_pat
     shared.copy(1, 3, 25)
     forked = feed(shared, other, sequence=3, start=25)
     straight = feed(run.load(path, backend=backend), prefix + other)[25:]  # type: ignore[arg-type]
-    assert relative(forked, straight) < 1e-5
+    same(backend, forked, straight)
     again = feed(shared, ids_of(2, 4), sequence=1, start=31)  # the source is as it was
-    assert relative(again, feed(engine(path), prefix + one + ids_of(2, 4))[31:]) < 1e-5
+    same(backend, again, feed(engine(path), prefix + one + ids_of(2, 4))[31:])
 
 
 def test_generate_goes_on_from_what_a_sequence_holds(tmp_path: Path) -> None:

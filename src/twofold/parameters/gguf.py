@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from twofold.base.errors import BadFileError, TwofoldError
 from twofold.base.files import atomic_write
 from twofold.parameters import quantise
-from twofold.parameters.quantise import Bytes, Floats
+from twofold.parameters.blocks import Bytes, Floats
 
 ALIGNMENT = 32
 _BOOL, _STRING, _ARRAY = 7, 8, 9
@@ -36,10 +36,7 @@ _DTYPES = {
 }  # fmt: skip
 _CODES = {np.dtype(name): code for code, name in _DTYPES.items()}
 # Types that other programs write and twofold does not read, for a message that helps.
-_FOREIGN = {
-    3: "Q4_1", 6: "Q5_0", 7: "Q5_1", 10: "Q2_K", 11: "Q3_K", 12: "Q4_K", 13: "Q5_K", 14: "Q6_K", 20: "IQ4_NL",
-    23: "IQ4_XS", 28: "F64", 39: "MXFP4",
-}  # fmt: skip
+_FOREIGN = {10: "Q2_K", 11: "Q3_K", 20: "IQ4_NL", 23: "IQ4_XS", 28: "F64", 39: "MXFP4"}
 
 
 class Source(Protocol):

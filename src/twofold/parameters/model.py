@@ -15,14 +15,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from twofold.base.errors import BadFileError, TwofoldError
+from twofold.base.errors import BadFileError, TwofoldError, UsageError
 from twofold.base.files import write_text
+from twofold.base.names import unknown
 from twofold.parameters import card as cards
 from twofold.parameters import gguf, quantise, safetensors
+from twofold.parameters.blocks import Floats
 from twofold.parameters.config import ModelConfig, RopeScaling
 from twofold.parameters.families import FAMILIES, of_hf
 from twofold.parameters.gguf import Source
-from twofold.parameters.quantise import Floats
 from twofold.parameters.tensors import Changed, Held, LazyTensors, source_of
 
 if TYPE_CHECKING:
@@ -30,7 +31,16 @@ if TYPE_CHECKING:
 
 CARD = "card.json"
 _FACTORS = "rope_freqs.weight"
-_FILE_TYPES = {"F32": 0, "F16": 1, "Q4_0": 2, "Q8_0": 7, "BF16": 32}  # llama.cpp's numbers for whole files
+# What a whole file can be stored as, with llama.cpp's numbers: a tensor type, or one of its mixes.
+FILE_TYPES = {
+    "F32": 0, "F16": 1, "BF16": 32, "Q8_0": 7, "Q4_0": 2, "Q4_1": 3, "Q5_0": 8, "Q5_1": 9,
+    "Q4_K": 14, "Q4_K_M": 15, "Q5_K": 16, "Q5_K_M": 17, "Q6_K": 18,
+}  # fmt: skip
+_MIXES = {"Q4_K_M": "Q4_K", "Q5_K_M": "Q5_K"}  # and the type of most of their tensors
+_TABLES = ("token_embd.weight", "output.weight")
+_TABLE_TYPES = dict.fromkeys(("Q4_0", "Q4_1", "Q5_0", "Q5_1"), "Q8_0") | {"Q4_K": "Q6_K", "Q5_K": "Q6_K"}
+# For rows that do not divide into superblocks of 256: llama.cpp's choice of the next larger type.
+_SMALLER_BLOCKS = {"Q4_K": "Q5_0", "Q5_K": "Q5_1", "Q6_K": "Q8_0"}
 
 
 @dataclass(frozen=True)
@@ -114,37 +124,50 @@ def _check_tensors(config: ModelConfig, tensors: Mapping[str, Source], where: st
                 f"The tensor {name!r} in {where} has the shape {tensors[name].shape} instead of {shape}: "
                 "the file is damaged."
             )
-    unknown = [name for name in tensors if name not in shapes]
-    if unknown:
-        raise BadFileError(f"{where} holds the tensor {unknown[0]!r}, which {config.family} has no use for.")
+    left = [name for name in tensors if name not in shapes]
+    if left:
+        raise BadFileError(f"{where} holds the tensor {left[0]!r}, which {config.family} has no use for.")
 
 
-def tensor_type(name: str, shape: tuple[int, ...], type: str) -> str:
-    """Return how one tensor of a file of `type` is stored.
+def tensor_type(name: str, shape: tuple[int, ...], type: str, layers: int) -> str:
+    """Return how one tensor of a file of `type` is stored, in a model of so many `layers`.
 
-    Vectors stay F32; matrices whose rows do not divide into blocks of 32 become F16; the tables of tokens,
-    which suffer most from few bits, are Q8_0 in a Q4_0 file.
+    Vectors stay F32. The tables of tokens, which suffer most from few bits, have more of them: Q8_0, or Q6_K
+    among K-quants. So have, in a mix, `attn_v` and `ffn_down` (Q6_K) in about half of the layers. Rows that
+    do not divide into superblocks take the next larger type of blocks of 32, or F16 if that does not fit.
     """
     if len(shape) == 1:
         return "F32"
-    if type == "Q4_0" and name in ("token_embd.weight", "output.weight"):
-        type = "Q8_0"
-    return "F16" if shape[-1] % quantise.form(type).block else type
+    stored = _MIXES.get(type, type)
+    if name in _TABLES:
+        stored = _TABLE_TYPES.get(stored, stored)
+    elif type in _MIXES and name.endswith(("attn_v.weight", "ffn_down.weight")):
+        stored = "Q6_K" if _delicate(int(name.split(".")[1]), layers) else stored
+    if shape[-1] % quantise.form(stored).block:
+        stored = _SMALLER_BLOCKS.get(stored, stored)
+    return "F16" if shape[-1] % quantise.form(stored).block else stored
+
+
+def _delicate(layer: int, layers: int) -> bool:
+    """Return whether a mix gives a layer more bits: the outer eighths, every third between, as llama.cpp."""
+    eighth = layers // 8
+    return layer < eighth or layer >= 7 * layers // 8 or (layer - eighth) % 3 == 2
 
 
 def save_gguf(model: Model, path: str | Path, type: str = "Q8_0") -> None:
-    """Write the model as one GGUF file, atomically. `type`: F32, F16, BF16, Q8_0 or Q4_0.
+    """Write the model as one GGUF file, atomically. `type`: one of FILE_TYPES.
 
     Raises UsageError for another type, TwofoldError for a card or for weights that cannot be stored.
     """
-    quantise.form(type)
+    if type not in FILE_TYPES:
+        raise UsageError(unknown("file type", type, FILE_TYPES))
     config = model.config
     tensors: dict[str, tuple[str, Source]] = {}
     for name, shape in config.shapes().items():
         source = source_of(model.tensors, name)
         if source.shape != shape:
             raise TwofoldError(f"The tensor {name!r} has the shape {source.shape} instead of {shape}.")
-        tensors[name] = (tensor_type(name, shape, type), source)
+        tensors[name] = (tensor_type(name, shape, type, config.layers), source)
     if _FACTORS in model.tensors:
         tensors[_FACTORS] = ("F32", source_of(model.tensors, _FACTORS))
     elif config.rope_factors is not None:
@@ -160,7 +183,7 @@ def save_gguf(model: Model, path: str | Path, type: str = "Q8_0") -> None:
         "general.type": "model",
         **cards.to_gguf(model.card),
         "general.size_label": size_label(config.parameters),
-        "general.file_type": _FILE_TYPES[type],
+        "general.file_type": FILE_TYPES[type],
         "general.quantization_version": 2,
         **config.to_gguf(),
         **tokenizer,

@@ -6,26 +6,30 @@
     Q8_0   34 bytes per 32 weights: a scale d (half), then 32 signed bytes q;              w = d q
     Q4_0   18 bytes per 32 weights: a scale d (half), then 16 bytes of two nibbles q;      w = d (q - 8)
            (byte i holds weight i in its low nibble and weight i + 16 in its high nibble)
+    Q4_1   20 bytes: d and a minimum m (halves), then nibbles as in Q4_0;                  w = d q + m
+    Q5_0   22 bytes: d, the 32 fifth bits, then nibbles;                                   w = d (q - 16)
+    Q5_1   24 bytes: d, m, the 32 fifth bits, then nibbles;                                w = d q + m
+    Q4_K, Q5_K, Q6_K   144, 176 and 210 bytes per 256 weights: see `kquants`
 
-The block formats are those of ggml (ggml/docs/gguf.md; ggml-quants.c), bit for bit. A block is 32 neighbours
-of one row, so the number of columns must be a multiple of 32. Not covered: K-quants, I-quants, importance
-matrices.
+The block formats are those of ggml (ggml/docs/gguf.md; ggml-quants.c), bit for bit. A block is neighbours of
+one row, so the number of columns must be a multiple of 32, or of 256 for the last three. Not covered:
+K-quants of 2, 3 and 8 bits, I-quants, importance matrices.
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from twofold.base.errors import TwofoldError, UsageError
+from twofold.base.errors import UsageError
 from twofold.base.names import unknown
+from twofold.parameters import blocks, kquants
+from twofold.parameters.blocks import BLOCK, Bytes, Floats
+from twofold.parameters.kquants import SUPERBLOCK
 
-Floats = NDArray[np.float32]
-Bytes = NDArray[np.uint8]
-
-BLOCK = 32  # weights that share one scale in Q8_0 and Q4_0
-_CHUNK = 1 << 20  # weights converted at a time, so that a large matrix needs little extra memory
+_CHUNK = 1 << 18  # weights converted at a time: what the steps in between leave stays in the cache
 
 
 class Format(NamedTuple):
@@ -40,10 +44,42 @@ FORMATS = {
     "F32": Format(0, 1, 4),
     "F16": Format(1, 1, 2),
     "Q4_0": Format(2, BLOCK, 18),
+    "Q4_1": Format(3, BLOCK, 20),
+    "Q5_0": Format(6, BLOCK, 22),
+    "Q5_1": Format(7, BLOCK, 24),
     "Q8_0": Format(8, BLOCK, 34),
+    "Q4_K": Format(12, SUPERBLOCK, 144),
+    "Q5_K": Format(13, SUPERBLOCK, 176),
+    "Q6_K": Format(14, SUPERBLOCK, 210),
     "BF16": Format(30, 1, 2),
 }
 NAMES = {form.id: name for name, form in FORMATS.items()}
+
+# Floats [n, block] <-> bytes [n, size]; F32 needs neither.
+_ENCODE: dict[str, Callable[[Floats], Bytes]] = {
+    "F16": blocks.encode_f16,
+    "BF16": blocks.encode_bf16,
+    "Q8_0": blocks.encode_q8_0,
+    "Q4_0": partial(blocks.encode_centred, type="Q4_0", bits=4),
+    "Q4_1": partial(blocks.encode_based, type="Q4_1", bits=4),
+    "Q5_0": partial(blocks.encode_centred, type="Q5_0", bits=5),
+    "Q5_1": partial(blocks.encode_based, type="Q5_1", bits=5),
+    "Q4_K": partial(kquants.encode_based, type="Q4_K", bits=4),
+    "Q5_K": partial(kquants.encode_based, type="Q5_K", bits=5),
+    "Q6_K": kquants.encode_q6_k,
+}
+_DECODE: dict[str, Callable[[Bytes], Floats]] = {
+    "F16": blocks.singles,
+    "BF16": blocks.decode_bf16,
+    "Q8_0": blocks.decode_q8_0,
+    "Q4_0": partial(blocks.decode_centred, bits=4),
+    "Q4_1": partial(blocks.decode_based, bits=4),
+    "Q5_0": partial(blocks.decode_centred, bits=5),
+    "Q5_1": partial(blocks.decode_based, bits=5),
+    "Q4_K": partial(kquants.decode_based, bits=4),
+    "Q5_K": partial(kquants.decode_based, bits=5),
+    "Q6_K": kquants.decode_q6_k,
+}
 
 
 def form(type: str) -> Format:
@@ -104,88 +140,6 @@ def dequantise(data: Bytes, type: str, shape: tuple[int, ...]) -> Floats:
     for start in range(0, count, _CHUNK):
         at, stop = start // block * size, min(count, start + _CHUNK) // block * size
         part = flat[at:stop].reshape(-1, size)
-        out[start : start + _CHUNK] = _DECODE[type](part).reshape(-1)
+        with np.errstate(all="ignore"):  # a file may hold infinite scales
+            out[start : start + _CHUNK] = _DECODE[type](part).reshape(-1)
     return out.reshape(shape)
-
-
-# --- one pair of functions per type: floats [n, block] <-> bytes [n, size]
-
-
-def _halves(values: Floats, type: str) -> Bytes:
-    """Return `values` as half precision bytes; refuses what half precision cannot hold."""
-    halves = values.astype("<f2")
-    if not np.isfinite(halves).all():
-        reason = "are beyond 65504" if np.isfinite(values).all() else "are not finite"
-        raise TwofoldError(
-            f"Weights cannot be stored as {type}: some {reason}; use F32 or check the training."
-        )
-    return halves.view(np.uint8)
-
-
-def _encode_f16(weights: Floats) -> Bytes:
-    return _halves(weights, "F16")
-
-
-def _decode_f16(data: Bytes) -> Floats:
-    return data.view("<f2").astype(np.float32)
-
-
-def _encode_bf16(weights: Floats) -> Bytes:
-    bits = weights.view("<u4")
-    nan = (bits & 0x7FFFFFFF) > 0x7F800000
-    # Adding half a unit, less one where the last kept bit is 0, rounds to nearest even.
-    rounded = (bits + (0x7FFF + ((bits >> 16) & 1))) >> 16
-    quiet = (bits >> 16) | 64  # rounding a NaN could make it infinite
-    return np.where(nan, quiet, rounded).astype("<u2").view(np.uint8)
-
-
-def _decode_bf16(data: Bytes) -> Floats:
-    return (data.view("<u2").astype("<u4") << 16).view("<f4")
-
-
-def _inverse(scale: Floats) -> Floats:
-    return np.where(scale == 0, np.float32(0), np.float32(1) / scale)
-
-
-def _encode_q8_0(weights: Floats) -> Bytes:
-    scale = np.abs(weights).max(axis=1, keepdims=True) / np.float32(127)
-    scaled = weights * _inverse(scale)
-    # Halves go away from zero, as C's roundf does and numpy's round does not.
-    size = np.abs(scaled)
-    whole = np.floor(size)
-    rounded = np.sign(scaled) * (whole + np.floor(2 * (size - whole)))
-    return np.concatenate([_halves(scale, "Q8_0"), rounded.astype(np.int8).view(np.uint8)], axis=1)
-
-
-def _decode_q8_0(data: Bytes) -> Floats:
-    scale = np.ascontiguousarray(data[:, :2]).view("<f2").astype(np.float32)
-    return data[:, 2:].view(np.int8).astype(np.float32) * scale
-
-
-def _encode_q4_0(weights: Floats) -> Bytes:
-    # The weight farthest from zero, with its sign, becomes -8 exactly: the nibbles reach from -8 to 7.
-    farthest = np.abs(weights).argmax(axis=1, keepdims=True)
-    scale = np.take_along_axis(weights, farthest, axis=1) / np.float32(-8)
-    levels = np.trunc(weights * _inverse(scale) + np.float32(8.5)).astype(np.uint8).clip(0, 15)
-    nibbles = levels[:, : BLOCK // 2] | levels[:, BLOCK // 2 :] << 4
-    return np.concatenate([_halves(scale, "Q4_0"), nibbles.astype(np.uint8)], axis=1)
-
-
-def _decode_q4_0(data: Bytes) -> Floats:
-    scale = np.ascontiguousarray(data[:, :2]).view("<f2").astype(np.float32)
-    levels = np.concatenate([data[:, 2:] & 15, data[:, 2:] >> 4], axis=1)
-    return (levels.astype(np.float32) - 8) * scale
-
-
-_ENCODE: dict[str, Callable[[Floats], Bytes]] = {
-    "F16": _encode_f16,
-    "BF16": _encode_bf16,
-    "Q8_0": _encode_q8_0,
-    "Q4_0": _encode_q4_0,
-}
-_DECODE: dict[str, Callable[[Bytes], Floats]] = {
-    "F16": _decode_f16,
-    "BF16": _decode_bf16,
-    "Q8_0": _decode_q8_0,
-    "Q4_0": _decode_q4_0,
-}

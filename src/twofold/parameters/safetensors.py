@@ -25,8 +25,8 @@ from twofold.base.errors import BadFileError, UsageError
 from twofold.base.files import atomic_write
 from twofold.base.names import unknown
 from twofold.parameters import quantise
+from twofold.parameters.blocks import Bytes, Floats
 from twofold.parameters.gguf import Source
-from twofold.parameters.quantise import Bytes, Floats
 
 INDEX = "model.safetensors.index.json"
 SINGLE = "model.safetensors"

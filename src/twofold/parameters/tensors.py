@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from twofold.parameters.blocks import Floats
 from twofold.parameters.gguf import Source
-from twofold.parameters.quantise import Floats
 
 
 @dataclass(frozen=True)

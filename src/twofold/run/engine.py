@@ -3,6 +3,7 @@
 import os
 import sys
 import tempfile
+import time
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,7 @@ from twofold.parameters import Model
 from twofold.run.backends import Backend, CBackend, open_numpy
 from twofold.run.library import CompilerError
 from twofold.run.sampling import Sampler
+from twofold.run.speculation import Draft, Pacer, PromptLookup
 
 Floats = NDArray[np.float32]
 _ALTERNATIVES = 8
@@ -41,6 +43,7 @@ class Engine:
         self.config, self.tokenizer, self.card = model.config, model.tokenizer, model.card
         self.context, self.sequences, self.backend = context, sequences, backend
         self.runner = runner
+        self._pacer = Pacer()
         self._held: list[list[int]] = [
             [] for _ in range(sequences)
         ]  # tokens whose keys and values are in the cache
@@ -102,11 +105,16 @@ class Engine:
         sampler: Sampler | None = None,
         stop_ids: Collection[int] = (),
         sequence: int = 0,
+        draft: "Draft | Engine | None" = None,
+        speculate: bool = True,
     ) -> Iterator[Step]:
         """Yield the tokens that follow `ids` one by one; the last may be one of `stop_ids`.
 
-        What the sequence already holds of `ids` is not run again. Ends after max_tokens or with the context
-        full. Raises UsageError when `ids` is empty or longer than the context.
+        What any sequence already holds of the beginning of `ids` is not run again. Ends after max_tokens or
+        with the context full. Guesses are checked several in a pass where that is faster; the output is the
+        same. draft: where guesses come from, such as an engine of a smaller model with the same vocabulary;
+        by default the text itself. Raises UsageError when `ids` is empty or longer than the context, or the
+        draft engine's vocabulary is another.
         """
         sampler = sampler or Sampler()
         if not ids:
@@ -119,26 +127,61 @@ class Engine:
             raise UsageError(
                 f"There is no sequence {sequence}: this engine has {self.sequences}, counted from 0."
             )
-        return self._generate(list(ids), max_tokens, sampler, frozenset(stop_ids), sequence)
+        if isinstance(draft, Engine):
+            draft = _EngineDraft(draft, self.config.vocab_size)
+        if not speculate or self.backend != "c":  # numpy rounds otherwise in another batch
+            draft = None
+        elif draft is None:
+            draft = PromptLookup()
+        return self._generate(list(ids), max_tokens, sampler, frozenset(stop_ids), sequence, draft)
 
     def _generate(
-        self, ids: list[int], most: int, sampler: Sampler, stop: frozenset[int], sequence: int
+        self,
+        ids: list[int],
+        most: int,
+        sampler: Sampler,
+        stop: frozenset[int],
+        sequence: int,
+        draft: Draft | None,
     ) -> Iterator[Step]:
         state = sampler.seed & ((1 << 64) - 1)
-        known = _common(self._held[sequence], ids[:-1])
-        fed = ids[known:]
-        for _ in range(most):
-            places = np.arange(len(ids) - len(fed), len(ids))
-            want = places == len(ids) - 1
-            logits_V = self.forward(fed, np.full(len(fed), sequence), places, want)[0]
-            token, p_V, state = self.runner.choose(logits_V, sampler, ids, state)
-            top = np.argpartition(-p_V, min(_ALTERNATIVES, len(p_V)) - 1)[:_ALTERNATIVES]
-            top = top[np.argsort(-p_V[top], kind="stable")]
-            yield Step(token, float(p_V[token]), tuple((int(i), float(p_V[i])) for i in top))
-            if token in stop or len(ids) == self.context:
-                return
-            ids.append(token)
-            fed = [token]
+        known, made = self._share(ids[:-1], sequence), 0
+        self._pacer.reset()
+        while made < most:
+            room = min(self.context - len(ids), most - made - 1)
+            count = min(self._pacer.length(), room) if draft and known == len(ids) - 1 else 0
+            guesses = draft.guess(ids, count) if draft and count else []
+            fed, places = ids[known:] + guesses, np.arange(known, len(ids) + len(guesses))
+            start = time.perf_counter()
+            logits_NV = self.forward(fed, np.full(len(fed), sequence), places, places >= len(ids) - 1)
+            self._pacer.timed(len(fed), start)
+            right = 0
+            for logits_V, guess in zip(logits_NV, [*guesses, None], strict=True):
+                step, state = self._choose(logits_V, sampler, ids, state)
+                yield step
+                if step.id in stop or len(ids) == self.context:
+                    return
+                known = len(ids)
+                ids.append(step.id)
+                made += 1
+                if step.id != guess:
+                    break
+                right += 1
+            self._pacer.judged(right, len(guesses))
+
+    def _choose(self, logits_V: Floats, sampler: Sampler, ids: Sequence[int], state: int) -> tuple[Step, int]:
+        token, p_V, state = self.runner.choose(logits_V, sampler, ids, state)
+        top = np.argpartition(-p_V, min(_ALTERNATIVES, len(p_V)) - 1)[:_ALTERNATIVES]
+        top = top[np.argsort(-p_V[top], kind="stable")]
+        return Step(token, float(p_V[token]), tuple((int(i), float(p_V[i])) for i in top)), state
+
+    def _share(self, ids: Sequence[int], sequence: int) -> int:
+        """Return how many of `ids` the sequence holds, after taking over what another one holds more of."""
+        known = _common(self._held[sequence], ids)
+        other = max(range(self.sequences), key=lambda i: _common(self._held[i], ids))
+        if (more := _common(self._held[other], ids)) > known:
+            self.copy(other, sequence, more)
+        return max(known, more)
 
     def stream(self, ids: Sequence[int], **how: Any) -> Iterator[str]:
         """Yield the text that follows `ids`, whole characters only; arguments as for `generate`.
@@ -156,6 +199,25 @@ class Engine:
                 yield text
         if text := decoder.decode(b"", final=True):
             yield text
+
+
+class _EngineDraft:
+    """Guesses of a smaller model: what it finds most likely."""
+
+    def __init__(self, engine: Engine, vocab_size: int) -> None:
+        if engine.config.vocab_size != vocab_size:
+            raise UsageError(
+                f"The draft model has {engine.config.vocab_size:,} tokens and the model {vocab_size:,}: "
+                "their vocabularies must be the same."
+            )
+        self._engine = engine
+
+    def guess(self, ids: Sequence[int], count: int) -> list[int]:
+        """Return at most `count` tokens; fewer when the draft model's context is full."""
+        count = min(count, self._engine.context - len(ids))
+        if count < 1:
+            return []
+        return [step.id for step in self._engine.generate(ids, max_tokens=count, speculate=False)]
 
 
 def _common(a: Sequence[int], b: Sequence[int]) -> int:

@@ -18,12 +18,12 @@ from pathlib import Path
 
 from twofold.base.errors import TwofoldError
 
-FLAGS = ("-std=c11", "-O3", "-shared", "-fPIC", "-DTF_LIBRARY")
+FLAGS = ("-std=gnu11", "-O3", "-shared", "-fPIC", "-DTF_LIBRARY")
 NATIVE = ("-march=native",)  # not every compiler knows it; without it the portable build is used
 
 
 class CompilerError(TwofoldError):
-    """There is no C compiler, or it cannot compile run.c."""
+    """There is no C compiler, or it cannot compile our C."""
 
 
 class Sampling(ctypes.Structure):
@@ -76,18 +76,18 @@ def cache_folder() -> Path:
     return Path(tempfile.mkdtemp(prefix="twofold-"))
 
 
-def build(folder: Path | None = None) -> Path:
-    """Return the shared library of run.c for this machine, compiled now unless it already was.
+def build(folder: Path | None = None, code: Path | None = None) -> Path:
+    """Return the shared library of `code` (run.c) for this machine, compiled now unless it already was.
 
     Raises CompilerError, with the compiler's first line of complaint.
     """
-    cc, code = compiler(), source()
+    cc, code = compiler(), code or source()
     version = subprocess.run([cc, "--version"], capture_output=True, text=True, check=False).stdout
     key = hashlib.sha256(
         "\0".join([code.read_text(), cc, version, *FLAGS, _processor()]).encode()
     ).hexdigest()
     folder = folder or cache_folder()
-    library = folder / f"run-{key[:16]}.so"
+    library = folder / f"{code.stem}-{key[:16]}.so"
     if library.is_file():
         return library
     complaint = ""
@@ -102,17 +102,23 @@ def build(folder: Path | None = None) -> Path:
             complaint = next(
                 (line for line in done.stderr.splitlines() if "error" in line), done.stderr[:200]
             )
-    raise CompilerError(f"The C compiler {cc} cannot compile run.c: {complaint.strip()}")
+    raise CompilerError(f"The C compiler {cc} cannot compile {code.name}: {complaint.strip()}")
 
 
 @functools.cache
 def functions() -> ctypes.CDLL:
     """Return the library with the types of its functions declared. Raises CompilerError."""
-    library = ctypes.CDLL(str(build()))
+    return declared(build())
+
+
+def declared(path: Path) -> ctypes.CDLL:
+    """Return the shared library of run.c at `path` with the types of its functions declared."""
+    library = ctypes.CDLL(str(path))
     integer, pointer, text, size = ctypes.c_int, ctypes.c_void_p, ctypes.c_char_p, ctypes.c_size_t
     for name, result, arguments in (
         ("tf_open", pointer, [text, text, size]),
         ("tf_close", None, [pointer]),
+        ("tf_kernel", text, [pointer]),
         ("tf_context", pointer, [pointer, integer, integer, integer, text, size]),
         ("tf_context_free", None, [pointer]),
         ("tf_forward", integer, [pointer, integer, pointer, pointer, pointer, pointer, pointer]),

@@ -50,11 +50,19 @@ class Reference:
                 layer, rms_norm(x_NC, w[block + "attn_norm.weight"], c.rms_eps), sequences, positions
             )
             h_NC = rms_norm(x_NC, w[block + "ffn_norm.weight"], c.rms_eps)
-            gate_NF, up_NF = h_NC @ w[block + "ffn_gate.weight"].T, h_NC @ w[block + "ffn_up.weight"].T
-            x_NC = x_NC + (gate_NF / (1 + np.exp(-gate_NF)) * up_NF) @ w[block + "ffn_down.weight"].T
+            gate_NF, up_NF = self._product(block + "ffn_gate", h_NC), self._product(block + "ffn_up", h_NC)
+            x_NC = x_NC + self._product(block + "ffn_down", gate_NF / (1 + np.exp(-gate_NF)) * up_NF)
         x_NC = rms_norm(x_NC[np.asarray(wanted, bool)], w["output_norm.weight"], c.rms_eps)
-        logits_NV: Floats = x_NC @ w["token_embd.weight" if c.tied else "output.weight"].T
-        return logits_NV
+        return self._product("token_embd" if c.tied else "output", x_NC)
+
+    def _product(self, name: str, x_NC: Floats) -> Floats:
+        """Return x times the matrix `name`; tests override it to round as run.c does."""
+        out: Floats = x_NC @ self.weights[name + ".weight"].T
+        return out
+
+    def _kept(self, x_NKD: Floats) -> Floats:
+        """Return keys or values as the cache keeps them."""
+        return x_NKD
 
     def _attention(
         self, layer: int, x_NC: Floats, sequences: Sequence[int], positions: Sequence[int]
@@ -68,8 +76,8 @@ class Reference:
             k_NKD = rms_norm(k_NKD, w[block + "attn_k_norm.weight"], c.rms_eps)
         q_NHD, k_NKD = self._rotate(q_NHD, positions), self._rotate(k_NKD, positions)
         for n, (sequence, position) in enumerate(zip(sequences, positions, strict=True)):
-            self.keys_LSTKD[layer, sequence, position] = k_NKD[n]
-            self.values_LSTKD[layer, sequence, position] = v_NKD[n]
+            self.keys_LSTKD[layer, sequence, position] = self._kept(k_NKD[n])
+            self.values_LSTKD[layer, sequence, position] = self._kept(v_NKD[n])
         out_NHD = np.empty_like(q_NHD)
         for n, (sequence, position) in enumerate(zip(sequences, positions, strict=True)):
             keys_TKD = self.keys_LSTKD[layer, sequence, : position + 1]
@@ -79,11 +87,10 @@ class Reference:
             p_KGT = np.exp(scores_KGT - scores_KGT.max(-1, keepdims=True))
             p_KGT /= p_KGT.sum(-1, keepdims=True)
             out_NHD[n] = np.einsum("kgt,tkd->kgd", p_KGT, values_TKD).reshape(c.heads, c.head_dim)
-        out_NC: Floats = out_NHD.reshape(len(out_NHD), -1) @ w[block + "attn_output.weight"].T
-        return out_NC
+        return self._product(block + "attn_output", out_NHD.reshape(len(out_NHD), -1))
 
     def _project(self, name: str, x_NC: Floats, heads: int) -> Floats:
-        y = x_NC @ self.weights[name + ".weight"].T
+        y = self._product(name, x_NC)
         if self.config.qkv_bias:
             y = y + self.weights[name + ".bias"]
         out_NHD: Floats = y.reshape(len(x_NC), heads, self.config.head_dim)

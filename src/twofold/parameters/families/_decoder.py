@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from twofold.base.errors import BadFileError
+from twofold.parameters.blocks import Floats
 from twofold.parameters.config import ModelConfig, RopeScaling
-from twofold.parameters.quantise import Floats
 
 _TOP = {
     "token_embd.weight": "model.embed_tokens.weight",

@@ -1,0 +1,113 @@
+"""The rates of `speed`, fitted to how long run.c takes for small models with random weights.
+
+Narrow models, in one type, tell what a token, a layer, an element and a row cost; for each tensor type, a model that
+fits into the cache and one that does not tell what reading and multiplying costs. All are written into a temporary
+folder (in memory, where there is one), timed and removed.
+
+Not covered: types that run.c does not read; they get no rates.
+"""
+
+import contextlib
+import shutil
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from twofold.base.errors import BadFileError
+from twofold.measure import speed, synthetic
+from twofold.measure.speed import Bandwidth, Rates, Terms
+from twofold.measure.timing import Runner, median_s
+from twofold.parameters import ModelConfig
+
+SHORT = 64  # tokens of a prompt in which attention does not show
+FAR = 248  # a position at which it shows
+STEPS = 8  # tokens of a decode that is timed
+_MEMORY = Path("/dev/shm")  # files that never reach a disk, on Linux
+
+
+def _config(width: int, layers: int, heads: int, kv_heads: int, ffn: int, vocab: int) -> ModelConfig:
+    return ModelConfig(
+        architecture="llama", vocab_size=vocab, layers=layers, width=width, heads=heads, kv_heads=kv_heads,
+        head_dim=width // heads, ffn=ffn, context=512, tied=True,
+    )  # fmt: skip
+
+
+NARROW = (  # one layer, many layers, many rows, and the way to wider ones
+    _config(64, 1, 1, 1, 192, 512),
+    _config(64, 24, 1, 1, 192, 512),
+    _config(64, 1, 1, 1, 192, 16384),
+    _config(256, 8, 4, 4, 768, 512),
+)
+NARROW_TYPE = "Q8_0"
+SMALL = _config(512, 4, 8, 8, 1536, 512)
+LARGE = _config(2048, 1, 32, 8, 5632, 512)  # as many layers as make it too large for the cache
+
+
+@dataclass(frozen=True)
+class Effort:
+    """How thoroughly to measure: bytes of the models beyond the cache, seconds for each time taken."""
+
+    large_bytes: int = 160_000_000
+    seconds: float = 0.15
+    prompt: int = 256  # tokens
+
+
+QUICK = Effort(large_bytes=64_000_000, seconds=0.04, prompt=128)
+
+
+def calibrate(
+    bandwidth: Bandwidth,
+    threads: int,
+    types: Iterable[str],
+    effort: Effort = Effort(),
+    progress: Callable[[str], object] | None = None,
+) -> Rates:
+    """Return the rates of run.c on this machine with so many threads, for these tensor types.
+
+    `progress` is called with what is timed next. Raises CompilerError, OSError when there is no room for the models.
+    """
+    types = list(dict.fromkeys(types))
+    decode: list[tuple[Terms, float]] = []
+    prefill: list[tuple[Terms, float]] = []
+    for config, kind in models(types, effort):
+        if progress is not None:
+            progress(f"a random model of {kind}, width {config.width}, {config.layers} layers")
+        with contextlib.suppress(BadFileError):  # run.c does not read the type: no rates
+            for phase, terms, took in _timed(config, kind, bandwidth, threads, effort):
+                (decode if phase == "decode" else prefill).append((terms, took))
+    return Rates(speed.fit(decode), speed.fit(prefill))
+
+
+def models(types: Sequence[str], effort: Effort) -> Iterator[tuple[ModelConfig, str]]:
+    """Yield the shape and file type of each model to time."""
+    for config in NARROW:
+        yield config, NARROW_TYPE
+    for kind in types:
+        yield SMALL, kind
+        layer = speed.work(LARGE, speed.tensor_types(LARGE, kind)).weight_bytes
+        yield replace(LARGE, layers=max(1, round(effort.large_bytes / layer))), kind
+
+
+def _timed(
+    config: ModelConfig, kind: str, bandwidth: Bandwidth, threads: int, effort: Effort
+) -> Iterator[tuple[str, Terms, float]]:
+    """Yield (phase, terms, seconds) of each time that is taken of one model."""
+    asked = speed.work(config, speed.tensor_types(config, kind))
+    with random_model(config, kind) as path:
+        runner = Runner(path, vocab_size=config.vocab_size, context=config.context, threads=threads)
+        for start in (0, FAR):
+            took = median_s(runner.decode(start, STEPS), effort.seconds) / STEPS
+            yield "decode", speed.decode_terms(asked, start + STEPS // 2, bandwidth), took
+        for tokens in (effort.prompt,) if config.width == LARGE.width else (SHORT, config.context):
+            took = median_s(runner.prefill(tokens), effort.seconds)
+            yield "prefill", speed.prefill_terms(asked, tokens), took
+
+
+@contextlib.contextmanager
+def random_model(config: ModelConfig, type: str) -> Iterator[Path]:
+    """Yield a GGUF file of a shape with random weights, which is removed afterwards."""
+    size = speed.file_bytes(config, type)
+    roomy = _MEMORY.is_dir() and shutil.disk_usage(_MEMORY).free > 2 * size
+    with tempfile.TemporaryDirectory(prefix="twofold-", dir=_MEMORY if roomy else None) as folder:
+        yield synthetic.write(config, Path(folder) / "model.gguf", type)

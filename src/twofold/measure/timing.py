@@ -1,0 +1,107 @@
+"""How long run.c takes: its C functions are called with arguments made beforehand, so that what is timed is
+run.c and nothing of Python's.
+
+Nothing is sampled and no text is made while the clock runs, as in llama.cpp's llama-bench.
+Not covered: reading the file from the disk (the first run, which warms everything up, is not counted).
+"""
+
+import ctypes
+import statistics
+import time
+import weakref
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from twofold.base.errors import BadFileError, TwofoldError
+from twofold.run import library
+
+Call = Callable[[], object]
+
+
+class Runner:
+    """A model file opened by run.c on `threads` threads, with room for `sequences` of `context` tokens.
+
+    `vocab_size` is the model's. Raises BadFileError, TwofoldError when it cannot be opened, CompilerError.
+    """
+
+    def __init__(
+        self, path: Path, *, vocab_size: int, context: int, sequences: int = 1, threads: int = 1
+    ) -> None:
+        self._c = library.functions()
+        error = ctypes.create_string_buffer(256)
+        model = self._c.tf_open(str(path).encode(), error, len(error))
+        if not model:
+            raise BadFileError(f"{path}: {error.value.decode(errors='replace')}.")
+        weakref.finalize(self, self._c.tf_close, model)
+        self._context = self._c.tf_context(model, sequences, context, threads, error, len(error))
+        if not self._context:
+            raise TwofoldError(f"{path}: {error.value.decode(errors='replace')}.")
+        weakref.finalize(self, self._c.tf_context_free, self._context)  # runs before the one above
+        self.vocab_size, self.context, self.sequences = vocab_size, context, sequences
+        self._logits = np.empty((sequences, vocab_size), np.float32)
+
+    def decode(self, start: int, count: int) -> Call:
+        """Return the call that feeds `count` tokens one by one from position `start` on, with logits each."""
+        return _each([self._forward([0], [start + i], [True]) for i in range(count)])
+
+    def prefill(self, count: int) -> Call:
+        """Return the call that feeds `count` tokens at once from position 0 on, with logits of the last."""
+        places = np.arange(count)
+        return self._forward(np.zeros(count), places, places == count - 1)
+
+    def batch(self, start: int, count: int) -> Call:
+        """Return the call that feeds each of the sequences a token, `count` times, with logits of all."""
+        every = np.arange(self.sequences)
+        steps = [self._forward(every, np.full(len(every), start + i), every >= 0) for i in range(count)]
+        return _each(steps)
+
+    def _forward(self, sequences: ArrayLike, positions: ArrayLike, wanted: ArrayLike) -> Call:
+        """Return one call of tf_forward; which tokens it feeds does not matter, so they are spread out."""
+        position_N = np.array(positions, np.int32)
+        token_N = (position_N * 7919 + np.array(sequences, np.int32) * 104729 + 1) % self.vocab_size
+        arrays = [
+            token_N.astype(np.int32),
+            np.array(sequences, np.int32),
+            position_N,
+            np.array(wanted, np.uint8),
+            self._logits,
+        ]
+        addresses = [ctypes.c_void_p(array.ctypes.data) for array in arrays]
+        context, count, forward = self._context, len(position_N), self._c.tf_forward
+
+        def call(kept: object = (self, arrays)) -> None:
+            if forward(context, count, *addresses):
+                raise TwofoldError("The system gave no more threads: ask for fewer.")
+
+        return call
+
+
+def _each(calls: list[Call]) -> Call:
+    def call() -> None:
+        for one in calls:
+            one()
+
+    return call
+
+
+def seconds(call: Call) -> float:
+    """Return how long a call takes."""
+    start = time.perf_counter()
+    call()
+    return time.perf_counter() - start
+
+
+def samples(call: Call, budget_s: float, *, least: int = 3, most: int = 25) -> list[float]:
+    """Return how long a call took, again and again until the budget is spent; a first run is not counted."""
+    taken = [seconds(call)]
+    while len(taken) <= least or (len(taken) <= most and sum(taken) < budget_s):
+        taken.append(seconds(call))
+    return taken[1:]
+
+
+def median_s(call: Call, budget_s: float) -> float:
+    """Return the median of `samples`."""
+    return statistics.median(samples(call, budget_s))
