@@ -17,7 +17,7 @@ from pathlib import Path
 from twofold.base.errors import BadFileError
 from twofold.measure import speed, synthetic
 from twofold.measure.speed import Bandwidth, Rates, Terms
-from twofold.measure.timing import Runner, median_s
+from twofold.measure.timing import Runner, timed
 from twofold.parameters import ModelConfig
 
 SHORT = 64  # tokens of a prompt in which attention does not show
@@ -97,10 +97,10 @@ def _timed(
     with random_model(config, kind) as path:
         runner = Runner(path, vocab_size=config.vocab_size, context=config.context, threads=threads)
         for start in (0, FAR):
-            took = median_s(runner.decode(start, STEPS), effort.seconds) / STEPS
+            took = timed(runner.decode(start, STEPS), effort.seconds).seconds / STEPS
             yield "decode", speed.decode_terms(asked, start + STEPS // 2, bandwidth), took
         for tokens in (effort.prompt,) if config.width == LARGE.width else (SHORT, config.context):
-            took = median_s(runner.prefill(tokens), effort.seconds)
+            took = timed(runner.prefill(tokens), effort.seconds).seconds
             yield "prefill", speed.prefill_terms(asked, tokens), took
 
 

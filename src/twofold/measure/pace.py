@@ -6,7 +6,6 @@ context, where attention weighs more, and the time to read the file from the dis
 
 import contextlib
 import math
-import statistics
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ from twofold import parameters
 from twofold.measure import speed
 from twofold.measure.machine import Machine
 from twofold.measure.speed import Point, Work
-from twofold.measure.timing import Runner, samples, seconds
+from twofold.measure.timing import Runner, seconds, timed
 from twofold.parameters import Model, gguf
 from twofold.parameters.tensors import source_of
 
@@ -83,7 +82,7 @@ def measure(
     batch_s, batch_steps = _stepwise(runner.batch, context, budget_s)
     tell("prefill")
     prompt = _prompt(runner, context, budget_s)
-    prompt_s = statistics.median(samples(runner.prefill(prompt), budget_s))
+    prompt_s = timed(runner.prefill(prompt), budget_s).seconds
     bandwidth, peak = limits(asked, machine)
     points = (
         speed.decode_point(
@@ -117,7 +116,7 @@ def _stepwise(
     seconds(make(0, 1))
     once = seconds(make(0, 1))
     steps = max(1, min(_SHORT, context, math.ceil(_SAMPLE_S / once)))
-    return statistics.median(samples(make(0, steps), budget_s)) / steps, steps
+    return timed(make(0, steps), budget_s).seconds / steps, steps
 
 
 def _prompt(runner: Runner, context: int, budget_s: float) -> int:

@@ -348,7 +348,7 @@ typedef struct Context {
     long S, T, B, n_want, want[BATCH], n_runs, runs[BATCH + 1], wide, room, turned, row, page_bytes, n_used, n_idle;
     const int *token, *seq, *pos;    /* [B]; a run: neighbours that attend together, from runs[i] to runs[i + 1] */
     int32_t *pages, *users, *idle;   /* [S, row] 0 or 1 + a page of the cache, how many sequences use it, a stack */
-    uint8_t *cache; int kind;        /* [pages, L, 2, K, PAGE * D]: keys and values packed as weights are, F16 or F32 */
+    uint8_t *cache; int kind;        /* [L, K, pages, 2, PAGE * D]: keys and values packed as weights are, F16 or F32 */
     float *cosine, *sine, *x, *qkv;  /* [T, D / 2] twice, [B, C], [B, (H + 2 K) * D] */
     float *heads, *hidden, *logits;  /* [B, H * D], [2, B, F], [n_want, V] */
     float *scratch; int32_t *fed;    /* [threads, room]; x of products: of all threads, and of each */
@@ -467,14 +467,14 @@ static void rope(Context *c, float *head, long pos) { /* rotary position embeddi
         *a = x * cosine - y * sine, *b = x * sine + y * cosine;
     }
 }
-static uint8_t *cache_at(Context *c, long b, long pos, long layer, long k) { /* keys; K heads further the values */
-    long page = c->pages[c->seq[b] * c->row + pos / PAGE] - 1, size = c->page_bytes / (c->m->L * 2 * c->m->K);
-    return c->cache + page * c->page_bytes + (layer * 2 * c->m->K + k) * size;
+static uint8_t *cache_at(Context *c, long b, long pos, long layer, long k) { /* keys; values behind them */
+    long page = c->pages[c->seq[b] * c->row + pos / PAGE] - 1; /* the pages of a head lie together, to be read at speed */
+    return c->cache + ((layer * c->m->K + k) * c->row * c->S + page) * 2 * c->page_bytes;
 }
 static void remember(Context *c, long layer, long b, long k) { /* token b's key and value, packed as products want them */
     long K = c->m->K, D = c->m->D, at = c->pos[b] % PAGE, wide = (D + 15) / 16 * 16;
     float *key = c->qkv + (b * (c->m->H + 2 * K) + c->m->H + k) * D, *value = key + K * D;
-    uint8_t *keys = cache_at(c, b, c->pos[b], layer, k), *values = keys + c->page_bytes / (c->m->L * 2);
+    uint8_t *keys = cache_at(c, b, c->pos[b], layer, k), *values = keys + c->page_bytes;
     for (long i = 0; i < D; i += 16) {
         uint16_t half[2][16]; long k_at = (at / 16 * wide + i) * 16 + at % 16, v_at = (i * PAGE + at * 16), some = D - i < 16 ? D - i : 16;
         for (int l = 0; l < some; l++) half[0][l] = to_half(key[i + l]), half[1][l] = to_half(value[i + l]);
@@ -494,8 +494,8 @@ static void attend(Context *c, int me, long layer, long run, long h, long count)
     for (t = 0; t < N; t++) for (i = 0, tops[t] = -INFINITY; i < D; i++)
         q[(i / 16 * n + t) * 16 + i % 16] = c->qkv[((first + t / count) * (H + 2 * K) + h + t % count) * D + i] * scale;
     for (long start = 0; start < length; start += PAGE) {
-        uint8_t *keys = cache_at(c, first, start, layer, h / (H / K)), *values = keys + c->page_bytes / (c->m->L * 2);
-        long key_bytes = c->page_bytes / (c->m->L * 2 * K) / (PAGE / 16), value_bytes = key_bytes * PAGE / wide;
+        uint8_t *keys = cache_at(c, first, start, layer, h / (H / K)), *values = keys + c->page_bytes;
+        long key_bytes = c->page_bytes / (PAGE / 16), value_bytes = c->page_bytes / (wide / 16);
         for (i = 0, groups = fmin(length - start + 15, PAGE) / 16, memset(score, 0, n * PAGE * 4); i < groups; i++)
             c->m->kernel.product(c->kind, n, keys + i * key_bytes, (int32_t *)q, wide / 16, score + i * n * 16);
         for (t = 0; t < N; t++) { /* positions after a token's own are not seen */
@@ -570,14 +570,14 @@ Context *tf_context(Model *m, int S, int T, int threads, char *error, size_t err
     long C = m->C, HD = m->H * m->D, D = (m->D + 15) / 16 * 16, wide = (long)(fmax(fmax(HD, C), m->F) + 31) / 32 * 32;
     Context *c = calloc(1, sizeof *c); if (!c) return snprintf(error, error_size, "there is not enough memory"), NULL;
     c->m = m, c->S = S, c->T = T, c->wide = wide, c->row = (T + PAGE - 1) / PAGE, c->kind = m->layers[KEY]->type ? F16 : F32;
-    c->page_bytes = m->L * 2 * m->K * PAGE * D * (c->kind == F32 ? 4 : 2), c->threads = 1;
+    c->page_bytes = PAGE * D * (c->kind == F32 ? 4 : 2), c->threads = 1;
     c->room = fmax(wide, TILE * (2 * D + 2 * PAGE + 16)) + 16; double pages = (double)c->row * S;
     pthread_mutex_init(&c->lock, NULL), pthread_cond_init(&c->wake, NULL);
     c->x = reserve(c, BATCH * C, 4), c->qkv = reserve(c, BATCH * (HD + 2 * m->K * m->D), 4), c->heads = reserve(c, BATCH * HD, 4);
     c->hidden = reserve(c, 2 * BATCH * m->F, 4), c->scratch = reserve(c, threads * c->room, 4);
     c->cosine = reserve(c, (double)T * D / 2, 4), c->sine = reserve(c, (double)T * D / 2, 4);
     c->fed = reserve(c, (double)(BATCH + threads * TILE) * (wide / 32 * (WORDS + 32)), 4), c->pages = reserve(c, pages, 4);
-    c->users = reserve(c, pages, 4), c->idle = reserve(c, pages, 4), c->cache = reserve(c, pages * c->page_bytes, 1);
+    c->users = reserve(c, pages, 4), c->idle = reserve(c, pages, 4), c->cache = reserve(c, pages * m->L * m->K * 2 * c->page_bytes, 1);
     int lacking = 0; for (int i = 0; i < c->n_owned; i++) lacking |= !c->owned[i];
     pthread_mutex_lock(&c->lock); /* fewer threads, if the system gives no more */
     while (c->threads < threads && !pthread_create(&c->helpers[c->threads], NULL, help, c)) c->threads++;
@@ -597,7 +597,9 @@ static void own(Context *c, int32_t *page) { /* before it is written: no other s
     int32_t old = *page; if (old && c->users[old - 1] == 1) return;
     *page = 1 + (c->n_idle ? c->idle[--c->n_idle] : c->n_used++), c->users[*page - 1] = 1;
     if (!old) return;
-    c->users[old - 1]--, memcpy(c->cache + (*page - 1) * c->page_bytes, c->cache + (old - 1) * c->page_bytes, c->page_bytes);
+    c->users[old - 1]--; uint8_t *at = c->cache; long size = 2 * c->page_bytes;
+    for (long i = 0; i < c->m->L * c->m->K; i++, at += c->row * c->S * size)
+        memcpy(at + (*page - 1) * size, at + (old - 1) * size, size);
 }
 /* Runs n tokens, each at its place (sequence, position); a sequence's tokens stand in order. out takes V floats for
  * each token whose want is not 0. Returns -1 when a number is out of range. */
