@@ -14,7 +14,6 @@ import random
 import shutil
 import subprocess
 import sys
-from importlib import resources
 from pathlib import Path
 
 from box_tales import ANIMALS, tale
@@ -24,6 +23,7 @@ from rich.console import Console
 from twofold.base.errors import TwofoldError
 from twofold.base.files import write_text
 from twofold.corpus import prepare, prepare_conversations
+from twofold.run import library
 from twofold.run.library import compiler
 from twofold.train import FinetuneConfig, PretrainConfig, finetune, pretrain
 from twofold.train.dial import ShapeConfig
@@ -73,7 +73,7 @@ def live(
     say("5. Two files: model.gguf and run.c.")
     model, program = out / "model.gguf", out / "run.c"
     shutil.copyfile(chat.model, model)
-    program.write_bytes((resources.files("twofold") / "run" / "run.c").read_bytes())
+    program.write_text(library.program())
 
     say("6. The C compiler and a first question.")
     run = out / "run"

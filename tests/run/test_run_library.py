@@ -1,6 +1,7 @@
 """Compiling on first use, the cache, and life without a compiler."""
 
 import os
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -23,10 +24,19 @@ def test_the_library_is_compiled_once(tmp_path: Path) -> None:
 
 def test_another_source_is_another_library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     changed = tmp_path / "run.c"
-    changed.write_text(library.source().read_text() + "\n/* changed */\n")
+    changed.write_text(library.program() + "\n/* changed */\n")
     first = library.build(tmp_path)
     monkeypatch.setattr(library, "source", lambda: changed)
     assert library.build(tmp_path) != first
+
+
+def test_the_program_is_one_file_with_the_kernels_in_it(tmp_path: Path) -> None:
+    text = library.program()
+    assert '#include "' not in text
+    assert (library.source().parent / "kernels.h").read_text() in text
+    (tmp_path / "run.c").write_text(text)
+    command = [library.compiler(), "-O1", "run.c", "-o", "run", "-lm", "-lpthread"]
+    subprocess.run(command, cwd=tmp_path, check=True)  # alone in a folder
 
 
 def test_the_cache_is_the_users(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,8 +1,8 @@
 """The rates of `speed`, fitted to how long run.c takes for small models with random weights.
 
-Narrow models, in one type, tell what a token, a layer, an element and a row cost; for each tensor type, a model that
-fits into the cache and one that does not tell what reading and multiplying costs. All are written into a temporary
-folder (in memory, where there is one), timed and removed.
+Narrow models, in one type, tell what a token, a layer, an element and a row cost; for each tensor type, a
+model that fits into the cache and one that does not tell what reading and multiplying cost. They are written
+into a temporary folder (in memory, where there is such a one), timed and removed.
 
 Not covered: types that run.c does not read; they get no rates.
 """
@@ -17,7 +17,7 @@ from pathlib import Path
 from twofold.base.errors import BadFileError
 from twofold.measure import speed, synthetic
 from twofold.measure.speed import Bandwidth, Rates, Terms
-from twofold.measure.timing import Runner, timed
+from twofold.measure.timing import Runner, Timing, timed
 from twofold.parameters import ModelConfig
 
 SHORT = 64  # tokens of a prompt in which attention does not show
@@ -45,15 +45,28 @@ LARGE = _config(2048, 1, 32, 8, 5632, 512)  # as many layers as make it too larg
 
 
 @dataclass(frozen=True)
+class Calibration:
+    """The rates, and whether other programs were busy while they were measured (then they are too slow)."""
+
+    rates: Rates
+    disturbed: bool
+
+
+@dataclass(frozen=True)
 class Effort:
-    """How thoroughly to measure: bytes of the models beyond the cache, seconds for each time taken."""
+    """How thoroughly to measure.
+
+    `large_bytes`: of a model beyond the cache; `prompt`: its tokens; `seconds`: for each timing; `tries`: how
+    often one is made when other programs disturb it.
+    """
 
     large_bytes: int = 160_000_000
+    prompt: int = 256
     seconds: float = 0.15
-    prompt: int = 256  # tokens
+    tries: int = 3
 
 
-QUICK = Effort(large_bytes=64_000_000, seconds=0.04, prompt=128)
+QUICK = Effort(large_bytes=64_000_000, prompt=64, seconds=0.03, tries=1)
 
 
 def calibrate(
@@ -62,21 +75,23 @@ def calibrate(
     types: Iterable[str],
     effort: Effort = Effort(),
     progress: Callable[[str], object] | None = None,
-) -> Rates:
+) -> Calibration:
     """Return the rates of run.c on this machine with so many threads, for these tensor types.
 
-    `progress` is called with what is timed next. Raises CompilerError, OSError when there is no room for the models.
+    `bandwidth`: what the machine does with so many threads. `progress` is called with what is timed next.
+    Raises CompilerError, OSError when there is no room for the models.
     """
-    types = list(dict.fromkeys(types))
     decode: list[tuple[Terms, float]] = []
     prefill: list[tuple[Terms, float]] = []
-    for config, kind in models(types, effort):
+    disturbed = False
+    for config, kind in models(list(dict.fromkeys(types)), effort):
         if progress is not None:
-            progress(f"a random model of {kind}, width {config.width}, {config.layers} layers")
+            progress(f"random weights in {kind}, width {config.width}, {config.layers} layers")
         with contextlib.suppress(BadFileError):  # run.c does not read the type: no rates
-            for phase, terms, took in _timed(config, kind, bandwidth, threads, effort):
-                (decode if phase == "decode" else prefill).append((terms, took))
-    return Rates(speed.fit(decode), speed.fit(prefill))
+            for into, terms, timing, tokens in _timed(config, kind, bandwidth, threads, effort):
+                (decode if into == "decode" else prefill).append((terms, timing.seconds / tokens))
+                disturbed |= timing.disturbed
+    return Calibration(Rates(speed.fit(decode), speed.fit(prefill)), disturbed)
 
 
 def models(types: Sequence[str], effort: Effort) -> Iterator[tuple[ModelConfig, str]]:
@@ -91,17 +106,17 @@ def models(types: Sequence[str], effort: Effort) -> Iterator[tuple[ModelConfig, 
 
 def _timed(
     config: ModelConfig, kind: str, bandwidth: Bandwidth, threads: int, effort: Effort
-) -> Iterator[tuple[str, Terms, float]]:
-    """Yield (phase, terms, seconds) of each time that is taken of one model."""
+) -> Iterator[tuple[str, Terms, Timing, int]]:
+    """Yield each timing of one model: decode or prefill, its terms, the timing, and of how many of them."""
     asked = speed.work(config, speed.tensor_types(config, kind))
     with random_model(config, kind) as path:
         runner = Runner(path, vocab_size=config.vocab_size, context=config.context, threads=threads)
         for start in (0, FAR):
-            took = timed(runner.decode(start, STEPS), effort.seconds).seconds / STEPS
-            yield "decode", speed.decode_terms(asked, start + STEPS // 2, bandwidth), took
+            timing = timed(runner.decode(start, STEPS), effort.seconds, effort.tries)
+            yield "decode", speed.decode_terms(asked, start + STEPS // 2, bandwidth), timing, STEPS
         for tokens in (effort.prompt,) if config.width == LARGE.width else (SHORT, config.context):
-            took = timed(runner.prefill(tokens), effort.seconds).seconds
-            yield "prefill", speed.prefill_terms(asked, tokens), took
+            timing = timed(runner.prefill(tokens), effort.seconds, effort.tries)
+            yield "prefill", speed.prefill_terms(asked, tokens), timing, 1
 
 
 @contextlib.contextmanager

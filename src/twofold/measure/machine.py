@@ -68,8 +68,8 @@ class Machine:
 def measure(threads: int, *, sizes: Iterable[int] = (), seconds: float = 0.1, most_mb: int = 512) -> Machine:
     """Return what this machine does with one and with `threads` threads; each figure takes about `seconds`.
 
-    `sizes`: bytes to measure the bandwidth of, beside SIZES_MB up to `most_mb`. Raises TwofoldError when there
-    is not enough memory or no more threads, CompilerError without a C compiler.
+    `sizes`: bytes to measure the bandwidth of, beside SIZES_MB up to `most_mb`. Raises TwofoldError when
+    there is not enough memory or no more threads, CompilerError without a C compiler.
     """
     available = available_bytes()
     limit = min(most_mb * MEGA, available // 4)
@@ -98,7 +98,7 @@ def measure(threads: int, *, sizes: Iterable[int] = (), seconds: float = 0.1, mo
 
 
 def interpolated(points: tuple[tuple[int, float], ...], at: float) -> float:
-    """Return the y at `at` of points (x, y) by increasing x: straight between their logarithms, level outside."""
+    """Return the y at `at` of points (x, y) by increasing x: straight between logarithms, level outside."""
     index = bisect.bisect_left(points, at, key=lambda point: point[0])
     if index == 0 or index == len(points):
         return points[min(index, len(points) - 1)][1]

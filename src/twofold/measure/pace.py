@@ -1,7 +1,7 @@
 """How fast one model runs here: decode, prefill, and several sequences together, as points on the roofline.
 
-Each is the median of several repetitions through run.c's own functions (timing.py). Not covered: speed at long
-context, where attention weighs more, and the time to read the file from the disk.
+Each is the median of several repetitions through run.c's own functions (timing.py). Not covered: speed at
+long context, where attention weighs more, and the time to read the file from the disk.
 """
 
 import contextlib
@@ -15,7 +15,7 @@ from twofold import parameters
 from twofold.measure import speed
 from twofold.measure.machine import Machine
 from twofold.measure.speed import Point, Work
-from twofold.measure.timing import Runner, seconds, timed
+from twofold.measure.timing import Runner, Timing, seconds, timed
 from twofold.parameters import Model, gguf
 from twofold.parameters.tensors import source_of
 
@@ -28,13 +28,17 @@ _FLOATS = ("F32", "F16", "BF16")
 
 @dataclass(frozen=True)
 class Pace:
-    """How fast a model runs: its name, parameters and work, the peak of operations per second, the points."""
+    """How fast a model runs: its points on the roofline, and what they are read against.
+
+    `peak`: operations per second in the model's instruction. `disturbed`: other programs were busy meanwhile.
+    """
 
     name: str
     parameters: int
     work: Work
     peak: float
     points: tuple[Point, ...]
+    disturbed: bool
 
 
 def work_of(model: Model) -> Work:
@@ -61,42 +65,53 @@ def measure(
     model: Model,
     machine: Machine,
     *,
-    budget_s: float = 1.5,
+    budget_s: float = 1.0,
+    tries: int = 3,
     progress: Callable[[str], object] | None = None,
 ) -> Pace:
     """Return how fast `model`, which the GGUF file at `path` holds, runs with the machine's threads.
 
-    Each figure takes about `budget_s` seconds; a model that is too slow for a prompt of speed.PREFILL tokens gets a
-    shorter one. Raises BadFileError for a file that run.c does not run, CompilerError without a C compiler.
+    Each figure takes about `budget_s` seconds, up to `tries` times when other programs disturb it; a model
+    that is too slow for a prompt of speed.PREFILL tokens gets a shorter one. Raises BadFileError for a file
+    that run.c does not run, CompilerError without a C compiler.
     """
-    config = model.config
-    asked = work_of(model)
+    config, asked = model.config, work_of(model)
     tell = progress or (lambda what: None)
     context = min(config.context, config.sliding_window or config.context, speed.PREFILL)
     runner = Runner(
         path, vocab_size=config.vocab_size, context=context, sequences=SEQUENCES, threads=machine.all.threads
     )
-    tell("decode")
-    decode_s, steps = _stepwise(runner.decode, context, budget_s)
-    tell(f"{SEQUENCES} sequences together")
-    batch_s, batch_steps = _stepwise(runner.batch, context, budget_s)
-    tell("prefill")
-    prompt = _prompt(runner, context, budget_s)
-    prompt_s = timed(runner.prefill(prompt), budget_s).seconds
     bandwidth, peak = limits(asked, machine)
-    points = (
-        speed.decode_point(
-            "decode", asked, 1 / decode_s, position=steps // 2, bandwidth=bandwidth, peak=peak
-        ),
-        speed.decode_point(
-            f"{SEQUENCES} together", asked, SEQUENCES / batch_s,
-            position=batch_steps // 2, bandwidth=bandwidth, peak=peak, sequences=SEQUENCES,
-        ),
-        speed.prefill_point(
-            f"prefill {prompt}", asked, prompt / prompt_s, tokens=prompt, bandwidth=bandwidth, peak=peak
-        ),
-    )  # fmt: skip
-    return Pace(str(model.card.get("name", path.stem)), config.parameters, asked, peak, points)
+    tell("decode")
+    alone, steps = _stepwise(runner.decode, context, budget_s, tries)
+    decode = speed.decode_point(
+        "decode", asked, steps / alone.seconds, position=steps // 2, bandwidth=bandwidth, peak=peak
+    )
+    tell(f"{SEQUENCES} sequences together")
+    together, steps = _stepwise(runner.batch, context, budget_s, tries)
+    batch = speed.decode_point(
+        f"batch of {SEQUENCES}",
+        asked,
+        SEQUENCES * steps / together.seconds,
+        position=steps // 2,
+        bandwidth=bandwidth,
+        peak=peak,
+        sequences=SEQUENCES,
+    )
+    tell("prefill")
+    tokens = _prompt(runner, context, budget_s)
+    prompt = timed(runner.prefill(tokens), budget_s, tries)
+    prefill = speed.prefill_point(
+        f"prefill {tokens}", asked, tokens / prompt.seconds, tokens=tokens, bandwidth=bandwidth, peak=peak
+    )
+    return Pace(
+        name=str(model.card.get("name", path.stem)),
+        parameters=config.parameters,
+        work=asked,
+        peak=peak,
+        points=(decode, batch, prefill),
+        disturbed=alone.disturbed or together.disturbed or prompt.disturbed,
+    )
 
 
 def limits(work: Work, machine: Machine) -> tuple[float, float]:
@@ -110,13 +125,13 @@ def limits(work: Work, machine: Machine) -> tuple[float, float]:
 
 
 def _stepwise(
-    make: Callable[[int, int], Callable[[], object]], context: int, budget_s: float
-) -> tuple[float, int]:
-    """Return the median seconds of a step, and how many steps were taken from position 0 on."""
+    make: Callable[[int, int], Callable[[], object]], context: int, budget_s: float, tries: int
+) -> tuple[Timing, int]:
+    """Return how long steps from position 0 on take, and how many they are."""
     seconds(make(0, 1))
     once = seconds(make(0, 1))
     steps = max(1, min(_SHORT, context, math.ceil(_SAMPLE_S / once)))
-    return timed(make(0, steps), budget_s).seconds / steps, steps
+    return timed(make(0, steps), budget_s, tries), steps
 
 
 def _prompt(runner: Runner, context: int, budget_s: float) -> int:

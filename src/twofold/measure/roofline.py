@@ -1,8 +1,10 @@
 """The roofline: what a machine allows by operations per byte, and where a model's speeds lie below that.
 
-Both axes are logarithmic. The roof rises with the bandwidth and turns level at the peak; a point under the slope waits
-for bytes, one under the level part for arithmetic (Williams, Waterman and Patterson 2009,
-doi 10.1145/1498765.1498785). `svg` draws it by hand; the terminal draws the same from the same numbers.
+Both axes are logarithmic. The roof rises with the bandwidth and turns level at the peak; a point under the
+slope waits for bytes, one under the level part for arithmetic (Williams, Waterman and Patterson 2009,
+doi 10.1145/1498765.1498785). `svg` writes it as an image; the terminal draws it from the same numbers.
+
+Not covered: caches as roofs of their own; the bandwidth is that of as many bytes as the model has.
 """
 
 import math
@@ -53,7 +55,7 @@ class Axes:
 
     def operations_per_byte(self, share: float) -> float:
         """Return the x at a share of the way from end to end."""
-        return self.x0 * (self.x1 / self.x0) ** share
+        return self.x0 * math.pow(self.x1 / self.x0, share)
 
 
 def axes(lines: Sequence[Line], points: Sequence[Point]) -> Axes:

@@ -1,4 +1,4 @@
-"""What decides how fast a model runs, as arithmetic: work, limits, and a prediction from rates that were measured.
+"""What decides how fast a model runs, as arithmetic: work, limits, and a prediction from measured rates.
 
 A token costs work that follows from the model's shape and from how its weights are stored: bytes to read,
 multiply-adds to do. The roofline (Williams, Waterman and Patterson 2009, doi 10.1145/1498765.1498785) says

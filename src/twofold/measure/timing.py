@@ -24,7 +24,6 @@ from twofold.run import library
 
 Call = Callable[[], object]
 
-TRIES = 3
 QUIET_PER_S = 120  # a busy neighbour takes the processor hundreds of times a second, the system itself dozens
 
 
@@ -109,14 +108,14 @@ class Timing:
     disturbed: bool
 
 
-def timed(call: Call, budget_s: float) -> Timing:
+def timed(call: Call, budget_s: float, tries: int = 3) -> Timing:
     """Return the median time of a call, over about `budget_s` seconds; a first run is not counted.
 
-    A measurement that was disturbed is made again, up to TRIES times; then the fastest counts.
+    A measurement that was disturbed is made again, up to so many `tries`; then the fastest counts.
     """
     seconds(call)
     fastest = math.inf
-    for _ in range(TRIES):
+    for _ in range(tries):
         before, began = _preempted(), time.perf_counter()
         fastest = min(fastest, statistics.median(samples(call, budget_s)))
         took = time.perf_counter() - began

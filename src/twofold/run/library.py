@@ -45,6 +45,21 @@ def source() -> Path:
     return Path(str(resources.files("twofold.run"))) / "run.c"
 
 
+def program(code: Path | None = None) -> str:
+    """Return run.c (or `code`) as one text, with the headers that lie beside it in their places.
+
+    That is the second of the two files, and what is compiled here, too.
+    """
+    code = code or source()
+
+    def inline(line: str) -> str:
+        name = line.removeprefix('#include "').rstrip().removesuffix('"')
+        beside = code.parent / name
+        return beside.read_text() if line.startswith('#include "') and beside.is_file() else line
+
+    return "".join(inline(line) for line in code.read_text().splitlines(keepends=True))
+
+
 def compiler() -> str:
     """Return the C compiler: $CC, cc, gcc or clang. Raises CompilerError when there is none."""
     for name in (os.environ.get("CC"), "cc", "gcc", "clang"):
@@ -82,10 +97,9 @@ def build(folder: Path | None = None, code: Path | None = None) -> Path:
     Raises CompilerError, with the compiler's first line of complaint.
     """
     cc, code = compiler(), code or source()
+    text = program(code)
     version = subprocess.run([cc, "--version"], capture_output=True, text=True, check=False).stdout
-    key = hashlib.sha256(
-        "\0".join([code.read_text(), cc, version, *FLAGS, _processor()]).encode()
-    ).hexdigest()
+    key = hashlib.sha256("\0".join([text, cc, version, *FLAGS, _processor()]).encode()).hexdigest()
     folder = folder or cache_folder()
     library = folder / f"{code.stem}-{key[:16]}.so"
     if library.is_file():
@@ -93,8 +107,9 @@ def build(folder: Path | None = None, code: Path | None = None) -> Path:
     complaint = ""
     for flags in ((*NATIVE, *FLAGS), FLAGS):
         with tempfile.TemporaryDirectory(dir=folder) as scratch:
-            out = Path(scratch) / library.name
-            command = [cc, *flags, str(code), "-o", str(out), "-lm", "-lpthread"]
+            out, whole = Path(scratch) / library.name, Path(scratch) / code.name
+            whole.write_text(text)
+            command = [cc, *flags, str(whole), "-o", str(out), "-lm", "-lpthread"]
             done = subprocess.run(command, capture_output=True, text=True, check=False)
             if done.returncode == 0:
                 out.replace(library)  # two processes may do this at once: each puts a whole file there

@@ -5,7 +5,6 @@ Not covered: other formats; `twofold convert` makes them from model.gguf.
 
 import dataclasses
 from collections.abc import Sequence
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ from twofold.base import runlog
 from twofold.base.errors import BadFileError
 from twofold.base.files import atomic_write, write_text
 from twofold.parameters import Model, save_gguf
+from twofold.run import library
 from twofold.tokens import Tokenizer
 from twofold.train.curve import draw
 from twofold.train.transformer import Transformer
@@ -55,7 +55,7 @@ def write_files(folder: Path, model: Model, file_type: str) -> Path:
     """
     path = folder / "model.gguf"
     with atomic_write(folder / "run.c") as file:
-        file.write(resources.files("twofold.run").joinpath("run.c").read_bytes())
+        file.write(library.program().encode())
     save_gguf(model, path, file_type)
     model.tokenizer.save(folder / "tokenizer.json")
     records = runlog.read(folder / "metrics.jsonl")

@@ -81,13 +81,17 @@ def command(
 
 @dataclass(frozen=True)
 class Measured:
-    """All that a run of the command found; `pace` and `path` are None when no model was measured."""
+    """All that a run of the command found; `pace` and `path` are None when no model was measured.
+
+    `disturbed`: other programs were busy meanwhile.
+    """
 
     machine: "Machine"
     path: Path | None
     pace: "Pace | None"
     rates: "Rates"
     predictions: "list[Prediction]"
+    disturbed: bool
 
 
 def _asked(size: str | None, type_: str | None) -> tuple[list[str], list[str]]:
@@ -109,6 +113,7 @@ def _measure(
     from twofold import parameters
     from twofold.measure import calibration, machine, pace, speed
 
+    effort = calibration.QUICK if quick else calibration.Effort()
     moment, most_mb = (0.04, 256) if quick else (0.12, 512)
     tell("this machine")
     found: Pace | None = None
@@ -119,16 +124,17 @@ def _measure(
             model = parameters.load(file)
             size = pace.work_of(model).weight_bytes
             frame = machine.measure(threads, sizes=[size], seconds=moment, most_mb=most_mb)
-            found = pace.measure(file, model, frame, budget_s=0.3 if quick else 1.5, progress=tell)
+            budget_s = 0.2 if quick else 1.0
+            found = pace.measure(file, model, frame, budget_s=budget_s, tries=effort.tries, progress=tell)
     bandwidth = frame.all.bandwidth_of
-    effort = calibration.QUICK if quick else calibration.Effort()
     rates = calibration.calibrate(bandwidth, threads, speed.needed_types(sizes, types), effort, tell)
     predictions = [
-        speed.predict(size, type_, rates, bandwidth, frame.available_bytes)
+        speed.predict(size, type_, rates.rates, bandwidth, frame.available_bytes)
         for size in sizes
         for type_ in types
     ]
-    return Measured(frame, path, found, rates, predictions)
+    disturbed = rates.disturbed or (found is not None and found.disturbed)
+    return Measured(frame, path, found, rates.rates, predictions, disturbed)
 
 
 def _lines(frame: "Machine", found: "Pace") -> "list[Line]":
@@ -137,7 +143,7 @@ def _lines(frame: "Machine", found: "Pace") -> "list[Line]":
 
     here, memory = frame.all.bandwidth_of(found.work.weight_bytes), frame.all.memory
     lines = [Line("int8", here, 2 * frame.all.int8), Line("float32", here, 2 * frame.all.float32)]
-    return lines if here < 1.1 * memory else [*lines, Line("from memory", memory, 2 * frame.all.int8)]
+    return lines if here < 1.1 * memory else [*lines, Line("int8 from memory", memory, 2 * frame.all.int8)]
 
 
 # --- for people
@@ -160,18 +166,22 @@ def _show(measured: Measured) -> None:
     console.print(_machine_table(measured))
     if measured.pace is not None:
         found = measured.pace
-        title = f"  {terminal.count(found.parameters)} parameters, {terminal.size(found.work.weight_bytes)} per token"
+        read = terminal.size(found.work.weight_bytes)
+        title = f"  {terminal.count(found.parameters)} parameters, reads {read} for a token"
         console.print(Text.assemble("\n", (terminal.clean(found.name), "bold"), title))
         console.print(_pace_table(found))
         console.print("\n[bold]Roofline[/]  operations per second by operations per byte")
         lines = _lines(frame, found)
         console.print(roofline.draw(lines, found.points, console.width, plain=console.options.ascii_only))
+        names = " and ".join(line.name for line in lines[1:])
+        console.print(f"[dim]Line: {lines[0].name}. Dotted: {names}.[/]")
     console.print("\n[bold]What other models would do here[/]  (predicted)")
     console.print(_prediction_table(measured.predictions))
     console.print(
-        "[dim]Tokens per second at short context; prefill of 512 tokens; memory with room for 2,048.[/]",
-        soft_wrap=True,
+        "[dim]Tokens per second, at short context; memory that is free now, with 2,048 positions.[/]"
     )
+    if measured.disturbed:
+        console.print("Other programs were busy meanwhile: without them this machine is faster.")
 
 
 def _machine_table(measured: Measured) -> "Table":
@@ -291,6 +301,7 @@ def _record(measured: Measured) -> dict[str, Any]:
         "model": model,
         "predictions": [{**asdict(one), "fits": one.fits} for one in measured.predictions],
         "rates_s": asdict(measured.rates),
+        "disturbed": measured.disturbed,
     }
 
 

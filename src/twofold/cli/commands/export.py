@@ -23,7 +23,6 @@ def command(
     No Python, no library and no network is needed from there on. A Hugging Face folder becomes GGUF (q8_0).
     """
     import shlex
-    from importlib import resources
 
     from rich.text import Text
 
@@ -31,6 +30,7 @@ def command(
     from twofold.base.errors import UsageError
     from twofold.base.files import atomic_write
     from twofold.cli import terminal
+    from twofold.run import library
 
     source = models.find(run)
     targets = {name: out / name for name in ("model.gguf", "run.c")}
@@ -47,7 +47,7 @@ def command(
     else:
         parameters.save_gguf(parameters.load(source), targets["model.gguf"], "Q8_0")
     with atomic_write(targets["run.c"]) as file:
-        file.write((resources.files("twofold.run") / "run.c").read_bytes())
+        file.write(library.program().encode())
 
     console = terminal.console()
     meanings = {"model.gguf": "everything about the model", "run.c": "everything needed to run it"}

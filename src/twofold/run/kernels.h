@@ -1,0 +1,206 @@
+/* kernels.h: the types of weights, and products with them, for the instructions that processors have.
+ * `twofold export` puts it into run.c, where it is included. */
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+enum { F32, F16, Q4_0, Q4_1, Q5_0 = 6, Q5_1, Q8_0, Q4_K = 12, Q5_K, Q6_K, BF16 = 30, TYPES };
+static const struct { int columns, bytes, bits, kind, packed; } formats[TYPES] = { /* columns and bytes of a block; */
+    [F32] = {1, 4, 32, F32, 1024}, [F16] = {1, 2, 16, F16, 512}, [BF16] = {1, 2, 16, BF16, 512}, /* bits of a weight; */
+    [Q8_0] = {32, 34, 8, Q8_0, 544}, [Q4_0] = {32, 18, 4, Q4_0, 288}, [Q5_0] = {32, 22, 5, Q5_0, 352}, /* the kind as */
+    [Q4_1] = {32, 20, 4, Q4_K, 320}, [Q5_1] = {32, 24, 5, Q5_K, 384}, [Q6_K] = {256, 210, 6, Q6_K, 448}, /* which it */
+    [Q4_K] = {256, 144, 4, Q4_K, 320}, [Q5_K] = {256, 176, 5, Q5_K, 384}}; /* is packed, and bytes of a packed block */
+static inline int is_float(int type) { return formats[type].bits > 8; }
+static inline float as_float(uint32_t bits) { float f; return memcpy(&f, &bits, 4), f; }
+static inline uint32_t as_bits(float f) { uint32_t bits; return memcpy(&bits, &f, 4), bits; }
+static inline float half_at(const uint8_t *p) { /* half precision: move the bits, mend the exponent by a product */
+    float f = as_float((p[0] | (p[1] & 0x7fu) << 8) << 13); return p[1] & 0x80 ? f * -0x1p112f : f * 0x1p112f;
+}
+static inline uint16_t to_half(float f) { /* rounded to nearest even; what is too large becomes the largest */
+    uint32_t sign = as_bits(f) >> 16 & 0x8000, bits = as_bits(f) & 0x7fffffff;
+    bits = as_bits(as_float(bits > 0x477fe000 ? 0x477fe000 : bits) * 0x1p-112f);
+    return sign | (bits + 0xfff + (bits >> 13 & 1)) >> 13;
+}
+static inline float exponential(float x) { /* e to the x as 2^k e^r; in a form that compilers find vectors in */
+    x = x < -87 ? -87 : x > 88 ? 88 : x;
+    float k = x * 1.44269504f + 0x1.8p23f, r = x - (k - 0x1.8p23f) * 0.693145752f - (k - 0x1.8p23f) * 1.42860677e-6f;
+    float p = 1 + r * (1 + r * (1 / 2.0f + r * (1 / 6.0f + r * (1 / 24.0f + r * (1 / 120.0f + r * (1 / 720.0f))))));
+    return p * as_float((as_bits(k) - 0x4b400000 + 127) << 23);
+}
+/* 32 neighbours of a row: the weight i is scale[i / 16] * (q[i] - 128) / 2^(8 - bits) - least */
+typedef struct { uint8_t q[32]; float scale[2], least; } Block;
+static Block block_of(int type, const uint8_t *in, long i) { /* the i-th of the row at in; formats: ggml-quants.h */
+    int j = i % 8, l, bits = formats[type].bits, large = type >= Q4_K, most = type == Q4_1 || type == Q5_1, down, shift;
+    Block b = {.least = 0}; const uint8_t *low, *high, *s; in += formats[type].bytes * (large ? i / 8 : i), s = in + 4;
+    if (type == Q6_K) { /* of 256 weights 128 bytes of low halves, 64 of high ones, 16 scales, and their scale */
+        low = in + j / 4 * 64 + j % 2 * 32, high = in + 128 + j / 4 * 32, down = j % 4 / 2 * 4, shift = j % 4 * 2;
+        for (l = 0; l < 2; l++) b.scale[l] = half_at(in + 208) * (int8_t)in[192 + 2 * j + l];
+    } else if (large) { /* a scale of scales, one of minima, 8 of each in 6 bits, fifth bits, low halves */
+        int scale = j < 4 ? s[j] & 63 : (s[j + 4] & 15) | s[j - 4] >> 6 << 4;
+        int least = j < 4 ? s[j + 4] & 63 : s[j + 4] >> 4 | s[j] >> 6 << 4;
+        low = in + (bits == 5 ? 48 : 16) + j / 2 * 32, high = in + 16, down = j % 2 * 4, shift = j;
+        b.scale[0] = b.scale[1] = half_at(in) * scale;
+        b.least = half_at(in + 2) * least - b.scale[0] * (1 << (bits - 1));
+    } else { /* a scale, a minimum in Q4_1 and Q5_1, fifth bits, and bytes or halves of bytes */
+        high = in + 2 + 2 * most, low = high + (bits == 5 ? 4 : 0), down = shift = 0;
+        b.scale[0] = b.scale[1] = half_at(in), b.least = most ? -half_at(in + 2) - b.scale[0] * (1 << (bits - 1)) : 0;
+    }
+    for (l = 0; l < 32; l++) { /* the lower four bits, those above them, and all moved up to the top of a byte */
+        int four = large ? low[l] >> down : low[l % 16] >> l / 16 * 4;
+        int more = large ? high[l] >> shift : high[l / 8] >> l % 8;
+        b.q[l] = bits == 8 ? low[l] ^ 128 : ((four & 15) | (more & ((1 << (bits - 4)) - 1)) << 4) << (8 - bits);
+    }
+    return b;
+}
+static const float *unpack(int type, const uint8_t *in, long n, float *restrict out) { /* a row of n weights */
+    for (long i = 0; type == F16 && i < n; i++) out[i] = half_at(in + 2 * i);
+    for (long i = 0; type == BF16 && i < n; i++) out[i] = as_float((in[2 * i] | in[2 * i + 1] << 8u) * 65536u);
+    for (long i = 0; !is_float(type) && i < n; i += 32) {
+        Block b = block_of(type, in, i / 32); int unit = 1 << (8 - formats[type].bits);
+        for (int j = 0; j < 32; j++) out[i + j] = b.scale[j / 16] * (b.q[j] - 128) / unit - b.least;
+    }
+    return out;
+}
+/* Products take 16 rows at a time, which lie packed side by side: of floats, column by column (in blocks of 16); of
+ * small integers, in blocks of 32 columns, four of one row next to each other, as the instructions want them that
+ * multiply bytes: for each four columns 64 bytes, or their upper halves (of the first 16 columns in the lower half of a
+ * byte); then lower bits, one or two of every fourth column in a byte; then 16 scales in half precision, and 16 minima
+ * or second scales. x holds 8, 4 or 1 tokens, side by side: floats [columns, n], or for each block of 32 columns int8
+ * [8, n, 4], then a scale, -128 times the sum, the same of both halves, and scale times sum [5, n]. */
+enum { GROUP = 16, TILE = 8, WORDS = 13 }; /* WORDS: of 4 bytes in such a block of x, for each token */
+static inline void put(void *to, uint32_t word, int bytes) { memcpy(to, &word, bytes); }
+/* Puts a row of n weights where the r-th of 16 belongs among the packed ones at `to`. */
+static void pack_row(int type, const uint8_t *in, long n, int sign, uint8_t *to, int r) {
+    int size = formats[type].bytes, kind = formats[type].kind, one = formats[kind].packed, bits = formats[kind].bits, k;
+    for (long i = 0; is_float(kind) && i < n; i++) memcpy(to + (i * GROUP + r) * size, in + i * size, size);
+    if (type == Q8_0 || type == Q4_0) { /* the commonest, fast: their words need only a new place */
+        uint32_t flip = type == Q4_0 ? 0x88888888 * sign : 0x80808080 * !sign, w[9] = {0};
+        for (long i = 0; i < n / 32; i++, to += one, in += size) {
+            memcpy(w, in + 2, bits * 4); memcpy(to + bits * 64 + 2 * r, in, 2);
+            for (k = 0; k < bits; k++) put(to + 4 * r + k * 64, w[k] ^ flip, 4);
+        }
+        return;
+    }
+    for (long i = 0; !is_float(kind) && i < n / 32; i++, to += one) {
+        Block b = block_of(type, in, i); uint8_t *at = to + 4 * r, *scales = to + bits * 64 + 2 * r;
+        uint32_t w[8], low[2] = {0, 0}; memcpy(w, b.q, 32);
+        for (k = 0; k < 8 && sign; k++) w[k] ^= 0x80808080;
+        for (k = 0; k < 4; k++) put(at + k * 64, (w[k] >> 4 & 0x0f0f0f0f) | (w[k + 4] & 0xf0f0f0f0), 4);
+        for (k = 0; k < 8 && bits == 5; k++) low[0] |= (w[k] >> 3 & 0x01010101) << k;
+        for (k = 0; k < 8 && bits == 6; k++) low[k / 4] |= (w[k] >> 2 & 0x03030303) << k % 4 * 2;
+        for (k = 0; k < bits - 4; k++) put(at + 256 + k * 64, low[k], 4);
+        put(scales, to_half(b.scale[0]), 2);
+        if (kind >= Q4_K) put(scales + 32, to_half(kind == Q6_K ? b.scale[1] : b.least), 2);
+    }
+}
+static void quantise(const float *x, long n, int tile, int32_t *to) { /* a token's column of a tile, by blocks of 32 */
+    for (long i = 0; i < n; i += 32, to += WORDS * tile) {
+        int8_t q[32]; int32_t r[32]; uint32_t left = 0, right = 0, top = 0, bits;
+        for (int j = 0; j < 32; j++) bits = as_bits(x[i + j]) & 0x7fffffff, top = bits > top ? bits : top;
+        float scale = as_float(top) / 127, inverse = scale > 1e-32f ? 1 / scale : 0;
+        for (int j = 0; j < 32; j++) r[j] = as_bits(x[i + j] * inverse + 0x1.8p23f) - 0x4b400000;
+        for (int j = 0; j < 16; j++) left += r[j], right += r[j + 16];
+        for (int j = 0; j < 32; j++) q[j] = (int8_t)r[j];
+        for (int k = 0; k < 8; k++) memcpy(to + k * tile, q + 4 * k, 4);
+        to[8 * tile] = as_bits(scale), to[9 * tile] = -128 * (left + right), to[10 * tile] = -128 * left;
+        to[11 * tile] = -128 * right, to[12 * tile] = as_bits(scale * (int32_t)(left + right));
+    }
+}
+#define UNROLL _Pragma("GCC unroll 16") for
+#define EACH_TOKEN UNROLL (int t = 0; t < n; t++)
+#define A_TILE(NAME, KIND, N) case KIND * 16 + N: NAME##_tile(KIND, N, w, x, blocks, y); break;
+#define TILES(NAME, KIND) A_TILE(NAME, KIND, 1) A_TILE(NAME, KIND, 4) A_TILE(NAME, KIND, TILE)
+/* y [n, 16] += the product of 16 packed rows with n tokens. One text for all instructions: W bytes in a vector, SIGN if
+ * DOT wants both bytes with a sign, HALVES makes floats of half precision. The sums of a block go by themselves first:
+ * so they do not wait for each other, and their order is the same for any n. */
+#define KERNEL(NAME, TARGET, W, SIGN, DOT, HALVES) \
+TARGET static inline __attribute__((always_inline)) void NAME##_tile(const int kind, const int n, const uint8_t *w, \
+        const int32_t *x, long blocks, float *y) { \
+    typedef int32_t I __attribute__((vector_size(W))); typedef float F __attribute__((vector_size(W))); \
+    typedef uint8_t U __attribute__((vector_size(W))); typedef uint16_t S __attribute__((vector_size(W / 2))); \
+    const int bits = formats[kind].bits, size = formats[kind].packed, parts = 1 + (kind == Q6_K); \
+    for (int p = 0; p < 64; p += W) { \
+        F sum[TILE], v; S s; U q, low; const uint8_t *at = w; const int32_t *a = x; \
+        EACH_TOKEN memcpy(&sum[t], y + GROUP * t + p / 4, W); \
+        for (long b = 0; is_float(kind) && b < blocks; b++) { \
+            F acc[TILE]; EACH_TOKEN acc[t] = (F){0}; \
+            UNROLL (int i = 0; i < 16; i++, at += size / 16) { \
+                if (kind == F32) memcpy(&v, at + p, W); else memcpy(&s, at + p / 2, W / 2); \
+                if (kind == F16) v = HALVES(s); else if (kind == BF16) v = (F)(__builtin_convertvector(s, I) << 16); \
+                EACH_TOKEN acc[t] += v * as_float(a[16 * t + i]); \
+            } \
+            EACH_TOKEN sum[t] += acc[t]; \
+            a += 16 * n; \
+        } \
+        for (long b = 0; !is_float(kind) && b < blocks; b++, at += size, a += WORDS * n) { \
+            const uint8_t *scales = at + 64 * bits + p / 2; \
+            for (int i = 0; n == TILE && i < size; i += 64) __builtin_prefetch(at + 4096 + i); \
+            UNROLL (int part = 0; part < parts; part++) { \
+                I acc[TILE]; EACH_TOKEN acc[t] = (I){0} + (SIGN ? 0 : a[n * (parts > 1 ? 10 + part : 9) + t]); \
+                UNROLL (int k = 8 * part / parts; k < 8 * (part + 1) / parts; k++) { \
+                    memcpy(&q, at + (bits == 8 ? k : k % 4) * 64 + p, W); if (bits < 8) q = k < 4 ? q << 4 : q & 0xf0; \
+                    if (bits == 5) memcpy(&low, at + 256 + p, W), q |= (low >> k & 1) << 3; \
+                    if (bits == 6) memcpy(&low, at + 256 + k / 4 * 64 + p, W), q |= (low >> k % 4 * 2 & 3) << 2; \
+                    EACH_TOKEN acc[t] = (I)DOT(acc[t], q, a[k * n + t]); \
+                } \
+                memcpy(&s, scales + part * 32, W / 2), v = HALVES(s) * (1.0f / (1 << (8 - bits))); \
+                EACH_TOKEN sum[t] += __builtin_convertvector(acc[t], F) * (v * as_float(a[8 * n + t])); \
+            } \
+            if (kind != Q4_K && kind != Q5_K) continue; \
+            memcpy(&s, scales + 32, W / 2), v = HALVES(s); EACH_TOKEN sum[t] -= v * as_float(a[12 * n + t]); \
+        } \
+        EACH_TOKEN memcpy(y + GROUP * t + p / 4, &sum[t], W); \
+    } \
+} \
+TARGET static void NAME(int kind, int n, const uint8_t *w, const int32_t *x, long blocks, float *y) { \
+    switch (kind * 16 + n) { TILES(NAME, F32) TILES(NAME, F16) TILES(NAME, BF16) TILES(NAME, Q8_0) TILES(NAME, Q4_0) \
+        TILES(NAME, Q5_0) TILES(NAME, Q4_K) TILES(NAME, Q5_K) TILES(NAME, Q6_K) } \
+}
+#if defined(__AVX512VNNI__) || defined(__ARM_FEATURE_DOTPROD)
+#define NATIVE 1 /* compiled for a processor that has the best: the other kernels are left out */
+#else
+#define NATIVE 0
+#endif
+#if defined(__x86_64__)
+#include <immintrin.h>
+#define PAUSE __builtin_ia32_pause()
+#define DOT_512(acc, q, a) _mm512_dpbusd_epi32((__m512i)(acc), (__m512i)(q), _mm512_set1_epi32(a))
+#define HALVES_512(s) (F)_mm512_cvtph_ps((__m256i)(s))
+KERNEL(avx512vnni, __attribute__((target("avx512bw,avx512vl,avx512vnni,fma,f16c"))), 64, 0, DOT_512, HALVES_512)
+#define DOT_256(acc, q, a) _mm256_add_epi32((__m256i)(acc), _mm256_madd_epi16(_mm256_set1_epi16(1), \
+    _mm256_maddubs_epi16(_mm256_abs_epi8((__m256i)(q)), _mm256_sign_epi8(_mm256_set1_epi32(a), (__m256i)(q)))))
+#define HALVES_256(s) (F)_mm256_cvtph_ps((__m128i)(s))
+KERNEL(avx2, __attribute__((target("avx2,fma,f16c"))), 32, 1, DOT_256, HALVES_256)
+#define KERNELS TRY(avx512vnni, 0, NATIVE || (HAS("avx512vnni") && HAS("avx512vl"))) \
+    TRY(avx2, 1, !NATIVE && HAS("avx2") && HAS("fma"))
+#define HAS __builtin_cpu_supports
+#elif defined(__aarch64__)
+#include <arm_neon.h>
+#define PAUSE __asm__ volatile("yield")
+#define HALVES_128(s) (F)vcvt_f32_f16((float16x4_t)(s))
+#define DOT_128(acc, q, a) vdotq_s32((int32x4_t)(acc), (int8x16_t)(q), vreinterpretq_s8_s32(vdupq_n_s32(a)))
+KERNEL(dotprod, __attribute__((target("arch=armv8.2-a+dotprod"))), 16, 1, DOT_128, HALVES_128)
+#ifdef __linux__
+#include <sys/auxv.h>
+#define KERNELS TRY(dotprod, 1, NATIVE || getauxval(AT_HWCAP) & HWCAP_ASIMDDP)
+#else
+#define KERNELS TRY(dotprod, 1, 1)
+#endif
+#else
+#define PAUSE (void)0
+#define KERNELS
+#endif
+/* on any other processor: what the instructions do, in plain C */
+#define BYTES(q, a, i) ((I)(q) << (24 - i) >> 24) * (int8_t)((a) >> i)
+#define DOT_ANY(acc, q, a) (acc) + BYTES(q, a, 0) + BYTES(q, a, 8) + BYTES(q, a, 16) + BYTES(q, a, 24)
+#define BITS(s, mask) (__builtin_convertvector(s, I) & (mask))
+#define HALVES_ANY(s) (F)((I)((F)(BITS(s, 0x7fff) << 13) * 0x1p112f) | BITS(s, 0x8000) << 16)
+KERNEL(portable, , 16, 1, DOT_ANY, HALVES_ANY)
+typedef void Product(int kind, int n, const uint8_t *w, const int32_t *x, long blocks, float *y);
+typedef struct { const char *name; int sign; Product *product; } Kernel;
+static Kernel kernel(void) { /* the fastest that this processor has, or the one of them that TWOFOLD_KERNEL names */
+    Kernel best = {0}; const char *wish = getenv("TWOFOLD_KERNEL");
+#define TRY(NAME, SIGN, HAS) \
+    if ((HAS) && (!best.name || (wish && !strcmp(wish, #NAME)))) best = (Kernel){#NAME, SIGN, NAME};
+    KERNELS TRY(portable, 1, !NATIVE)
+    return best;
+}
