@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <time.h>
 
 enum { MOST_THREADS = 256, CHUNK = 4096 };
@@ -49,8 +50,12 @@ int main(int argc, char **argv) {
     double seconds = argc > 3 ? atof(argv[3]) : 0, best = 0;
     if (!chunks || threads < 1 || threads > MOST_THREADS || !(seconds > 0))
         return fprintf(stderr, "usage: bandwidth BYTES THREADS SECONDS\n"), 2;
-    uint64_t *memory = aligned_alloc(CHUNK, chunks * CHUNK);
+    size_t large = (size_t)1 << 21; /* large pages where the system has them: with small ones the table of pages limits */
+    uint64_t *memory = aligned_alloc(large, (chunks * CHUNK + large - 1) / large * large);
     if (!memory) return fprintf(stderr, "bandwidth: there is not enough memory\n"), 1;
+#ifdef MADV_HUGEPAGE
+    madvise(memory, chunks * CHUNK, MADV_HUGEPAGE);
+#endif
     memset(memory, 1, chunks * CHUNK); /* real pages, not one shared page of zeros */
     pthread_t ids[MOST_THREADS];
     pthread_barrier_init(&start, NULL, (unsigned)threads), pthread_barrier_init(&stop, NULL, (unsigned)threads);

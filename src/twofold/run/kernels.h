@@ -98,7 +98,7 @@ static void quantise(const float *x, long n, int tile, int32_t *to) { /* a token
         for (int j = 0; j < 32; j++) bits = as_bits(x[i + j]) & 0x7fffffff, top = bits > top ? bits : top;
         float scale = as_float(top) / 127, inverse = scale > 1e-32f ? 1 / scale : 0;
         for (int j = 0; j < 32; j++) r[j] = as_bits(x[i + j] * inverse + 0x1.8p23f) - 0x4b400000;
-        for (int j = 0; j < 16; j++) left += r[j], right += r[j + 16];
+        for (int j = 0; j < 8; j++) left += r[j] + r[j + 8], right += r[j + 16] + r[j + 24];
         for (int j = 0; j < 32; j++) q[j] = (int8_t)r[j];
         for (int k = 0; k < 8; k++) memcpy(to + k * tile, q + 4 * k, 4);
         to[8 * tile] = as_bits(scale), to[9 * tile] = -128 * (left + right), to[10 * tile] = -128 * left;

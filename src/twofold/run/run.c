@@ -251,10 +251,14 @@ static void remember(Context *c, long layer, long b, long k) { /* a token's key 
     long K = c->m->K, D = c->m->D, at = c->pos[b] % PAGE, wide = (D + 15) / 16 * 16;
     float *key = c->qkv + (b * (c->m->H + 2 * K) + c->m->H + k) * D, *value = key + K * D;
     uint8_t *keys = cache_at(c, b, c->pos[b], layer, k), *values = keys + c->page_bytes;
-    for (long i = 0; i < D; i++) {
-        long k_at = (at / 16 * wide + i) * 16 + at % 16, v_at = (i / 16 * PAGE + at) * 16 + i % 16;
-        if (c->kind == F32) put(keys + k_at * 4, as_bits(key[i]), 4), put(values + v_at * 4, as_bits(value[i]), 4);
-        else put(keys + k_at * 2, to_half(key[i]), 2), put(values + v_at * 2, to_half(value[i]), 2);
+    for (long i = 0; i < D; i += 16) { /* rounded 16 at a time, and then each to its place */
+        long some = D - i < 16 ? D - i : 16, k_at = (at / 16 * wide + i) * 16 + at % 16, v_at = i * PAGE + at * 16;
+        uint16_t k_half[16], v_half[16];
+        for (int l = 0; l < some; l++) k_half[l] = to_half(key[i + l]), v_half[l] = to_half(value[i + l]);
+        for (int l = 0; l < some && c->kind == F16; l++) put(keys + (k_at + 16 * l) * 2, k_half[l], 2);
+        for (int l = 0; l < some && c->kind == F32; l++) put(keys + (k_at + 16 * l) * 4, as_bits(key[i + l]), 4);
+        if (c->kind == F16) memcpy(values + v_at * 2, v_half, some * 2);
+        else memcpy(values + v_at * 4, value + i, some * 4);
     }
 }
 /* What `count` query heads from h on, of one key head, find for a run's tokens: page by page, with the sums of what has
