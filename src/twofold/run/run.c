@@ -227,13 +227,16 @@ static void product(Context *c, int me, long B, Tensor *w, Tensor *bias, int add
     int floats = is_float(w->kind), tile = tile_of(B); const float *gain = bias ? row_of(bias, 0, NULL) : NULL;
     long words = w->blocks * (floats ? 16 : WORDS), bytes = w->blocks * formats[w->kind].packed;
     long groups = (w->rows + GROUP - 1) / GROUP, last = groups * (me + 1) / c->threads, few = 1 + (1 << 18) / bytes;
+    const uint8_t *rows = c->m->packed + w->place; const int32_t *tokens = fed(c, me, B, floats);
     for (long from = groups * me / c->threads; from < last; from += few)
         for (long b = 0; b < B; b += tile) for (long g = from; g < from + few && g < last; g++) {
-            float y[TILE * GROUP] = {0}, *o = out + b * stride + g * GROUP; long n = fmin(GROUP, w->rows - g * GROUP);
-            const uint8_t *rows = c->m->packed + w->place + g * bytes;
-            c->m->kernel.product(w->kind, tile, rows, fed(c, me, B, floats) + b * words, w->blocks, y);
-            for (int t = 0; t < tile && b + t < B; t++) for (int r = 0; r < n; r++)
-                o[t * stride + r] = y[t * GROUP + r] + (add ? o[t * stride + r] : gain ? gain[g * GROUP + r] : 0);
+            float y[TILE * GROUP], *o = out + b * stride + g * GROUP; long n = w->rows - g * GROUP;
+            memset(y, 0, tile * GROUP * sizeof *y);
+            c->m->kernel.product(w->kind, tile, rows + g * bytes, tokens + b * words, w->blocks, y);
+            for (int t = 0; t < tile && b + t < B; t++, o += stride)
+                if (!add && !gain && n >= GROUP) memcpy(o, y + t * GROUP, GROUP * sizeof *o);
+                else for (int r = 0; r < n && r < GROUP; r++)
+                    o[r] = y[t * GROUP + r] + (add ? o[r] : gain ? gain[g * GROUP + r] : 0);
         }
 }
 static void rope(Context *c, float *head, long pos) { /* rotary position embedding, arXiv 2104.09864 */
