@@ -71,7 +71,8 @@ static inline void put(void *to, uint32_t word, int bytes) { memcpy(to, &word, b
 /* Puts a row of n weights where the r-th of 16 belongs among the packed ones at `to`. */
 static void pack_row(int type, const uint8_t *in, long n, int sign, uint8_t *to, int r) {
     int size = formats[type].bytes, kind = formats[type].kind, one = formats[kind].packed, bits = formats[kind].bits, k;
-    for (long i = 0; is_float(kind) && i < n; i++) memcpy(to + (i * GROUP + r) * size, in + i * size, size);
+    for (long i = 0; kind == F32 && i < n; i++) memcpy(to + (i * GROUP + r) * 4, in + i * 4, 4);
+    for (long i = 0; is_float(kind) && kind != F32 && i < n; i++) memcpy(to + (i * GROUP + r) * 2, in + i * 2, 2);
     if (type == Q8_0 || type == Q4_0) { /* the commonest, fast: their words need only a new place */
         uint32_t flip = type == Q4_0 ? 0x88888888 * sign : 0x80808080 * !sign, w[9] = {0};
         for (long i = 0; i < n / 32; i++, to += one, in += size) {
