@@ -58,6 +58,7 @@ def test_the_wheel_holds_both_files(root: Path, tmp_path: Path) -> None:
         ["complete", "Once upon a", "-n", "4"],
         ["probe", "cat sat on a"],
         ["inspect"],
+        ["bench", "--quick", "--size", "15M", "--type", "q8_0"],
     ],
     ids=lambda arguments: " ".join(arguments[:3]),
 )

@@ -43,9 +43,7 @@ def main() -> None:
                 )
                 if done.returncode or "ThreadSanitizer" in done.stderr:
                     sys.exit(f"races: {' '.join(command[1:4])}: {done.stderr[-3000:]}")
-                print(
-                    f"  {Path(compiler).name} {' '.join(flags) or 'portable'}: {model.name} {arguments[0]} clean"
-                )
+                print(f"  {' '.join(flags) or 'portable'}: {model.parent.name} {arguments[0]} clean")
     print("no races")
 
 

@@ -58,7 +58,7 @@ class Canvas:
 
 
 def letter(point: "Point") -> str:
-    """Return the letter of a point: the first of its name (D decode, 8 together, P prefill)."""
+    """Return the letter of a point: the first of its name (D decode, B batch of 8, P prefill)."""
     return point.name[0].upper()
 
 

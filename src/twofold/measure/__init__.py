@@ -1,7 +1,8 @@
-"""How well a model does: bits per byte on text it has not seen.
+"""How well and how fast a model does: bits per byte, speed against the machine's limits, a prediction.
 
 `bits_per_byte` runs the model as it is talked to, through the engine, so the figure is that of the file
-people get (quantised or not) and needs no torch. See docs/measure.md.
+people get (quantised or not) and needs no torch. `machine`, `pace`, `calibration` and `speed` are what
+`twofold bench` shows. See docs/measure.md.
 
 Not covered yet: tasks, the arena, scaling laws, dreams, insight.
 """

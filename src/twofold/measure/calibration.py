@@ -1,8 +1,8 @@
 """The rates of `speed`, fitted to how long run.c takes for small models with random weights.
 
 Narrow models, in one type, tell what a token, a layer, an element and a row cost; for each tensor type, a
-model that fits into the cache and one that does not tell what reading and multiplying cost. They are written
-into a temporary folder (in memory, where there is such a one), timed and removed.
+model that fits into the cache and one that does not tell what reading and multiplying cost. Their files are
+temporary, and gone before the clock starts.
 
 Not covered: types that run.c does not read; they get no rates.
 """
@@ -15,8 +15,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from twofold.base.errors import BadFileError
-from twofold.measure import speed, synthetic
-from twofold.measure.speed import Bandwidth, Rates, Terms
+from twofold.measure import machine, speed, synthetic
+from twofold.measure.speed import Rates, Terms
 from twofold.measure.timing import Runner, Timing, timed
 from twofold.parameters import ModelConfig
 
@@ -41,7 +41,7 @@ NARROW = (  # one layer, many layers, many rows, and the way to wider ones
 )
 NARROW_TYPE = "Q8_0"
 SMALL = _config(512, 4, 8, 8, 1536, 512)
-LARGE = _config(2048, 1, 32, 8, 5632, 512)  # as many layers as make it too large for the cache
+LARGE = _config(1024, 1, 16, 4, 2816, 512)  # as many layers as make it too large for the cache
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ class Effort:
     often one is made when other programs disturb it.
     """
 
-    large_bytes: int = 160_000_000
+    large_bytes: int = 256_000_000
     prompt: int = 256
     seconds: float = 0.15
     tries: int = 3
@@ -70,7 +70,6 @@ QUICK = Effort(large_bytes=64_000_000, prompt=64, seconds=0.03, tries=1)
 
 
 def calibrate(
-    bandwidth: Bandwidth,
     threads: int,
     types: Iterable[str],
     effort: Effort = Effort(),
@@ -78,17 +77,19 @@ def calibrate(
 ) -> Calibration:
     """Return the rates of run.c on this machine with so many threads, for these tensor types.
 
-    `bandwidth`: what the machine does with so many threads. `progress` is called with what is timed next.
-    Raises CompilerError, OSError when there is no room for the models.
+    `progress` is called with what is timed next. Raises CompilerError, OSError when there is no room for the
+    models.
     """
     decode: list[tuple[Terms, float]] = []
     prefill: list[tuple[Terms, float]] = []
     disturbed = False
+    room = machine.available_bytes() // 8  # the file, the weights as run.c lays them out, and others' needs
+    effort = replace(effort, large_bytes=min(effort.large_bytes, room))
     for config, kind in models(list(dict.fromkeys(types)), effort):
         if progress is not None:
             progress(f"random weights in {kind}, width {config.width}, {config.layers} layers")
         with contextlib.suppress(BadFileError):  # run.c does not read the type: no rates
-            for into, terms, timing, tokens in _timed(config, kind, bandwidth, threads, effort):
+            for into, terms, timing, tokens in _timed(config, kind, threads, effort):
                 (decode if into == "decode" else prefill).append((terms, timing.seconds / tokens))
                 disturbed |= timing.disturbed
     return Calibration(Rates(speed.fit(decode), speed.fit(prefill)), disturbed)
@@ -105,24 +106,31 @@ def models(types: Sequence[str], effort: Effort) -> Iterator[tuple[ModelConfig, 
 
 
 def _timed(
-    config: ModelConfig, kind: str, bandwidth: Bandwidth, threads: int, effort: Effort
+    config: ModelConfig, kind: str, threads: int, effort: Effort
 ) -> Iterator[tuple[str, Terms, Timing, int]]:
-    """Yield each timing of one model: decode or prefill, its terms, the timing, and of how many of them."""
+    """Yield each timing of one model: decode or prefill, its terms, the timing, and of how many of them.
+
+    The bandwidth is measured beside it, since that of a machine which others share changes by the minute.
+    """
     asked = speed.work(config, speed.tensor_types(config, kind))
-    with random_model(config, kind) as path:
-        runner = Runner(path, vocab_size=config.vocab_size, context=config.context, threads=threads)
-        for start in (0, FAR):
-            timing = timed(runner.decode(start, STEPS), effort.seconds, effort.tries)
-            yield "decode", speed.decode_terms(asked, start + STEPS // 2, bandwidth), timing, STEPS
-        for tokens in (effort.prompt,) if config.width == LARGE.width else (SHORT, config.context):
-            timing = timed(runner.prefill(tokens), effort.seconds, effort.tries)
-            yield "prefill", speed.prefill_terms(asked, tokens), timing, 1
+    runner = random_runner(config, kind, context=config.context, threads=threads)
+    fetched = machine.bandwidth(asked.weight_bytes, threads, effort.seconds / 3)
+    for start in (0, FAR):
+        timing = timed(runner.decode(start, STEPS), effort.seconds, effort.tries)
+        yield "decode", speed.decode_terms(asked, start + STEPS // 2, fetched), timing, STEPS
+    for tokens in (effort.prompt,) if config.width == LARGE.width else (SHORT, config.context):
+        timing = timed(runner.prefill(tokens), effort.seconds, effort.tries)
+        yield "prefill", speed.prefill_terms(asked, tokens), timing, 1
 
 
-@contextlib.contextmanager
-def random_model(config: ModelConfig, type: str) -> Iterator[Path]:
-    """Yield a GGUF file of a shape with random weights, which is removed afterwards."""
-    size = speed.file_bytes(config, type)
-    roomy = _MEMORY.is_dir() and shutil.disk_usage(_MEMORY).free > 2 * size
+def random_runner(config: ModelConfig, type: str, *, context: int, threads: int) -> Runner:
+    """Return a runner of a model with random weights, whose file is gone when this returns.
+
+    The file lies in memory where the system has a place for such; the runner's mapping outlives its name, so
+    nothing is left behind even when the program is killed while it measures. Raises BadFileError when run.c
+    does not read the type, OSError when there is no room.
+    """
+    roomy = _MEMORY.is_dir() and shutil.disk_usage(_MEMORY).free > 2 * speed.file_bytes(config, type)
     with tempfile.TemporaryDirectory(prefix="twofold-", dir=_MEMORY if roomy else None) as folder:
-        yield synthetic.write(config, Path(folder) / "model.gguf", type)
+        path = synthetic.write(config, Path(folder) / "model.gguf", type)
+        return Runner(path, vocab_size=config.vocab_size, context=context, threads=threads)

@@ -80,7 +80,7 @@ def measure(threads: int, *, sizes: Iterable[int] = (), seconds: float = 0.1, mo
             threads=count,
             int8=_value("tm_peak", 1, count, seconds),
             float32=_value("tm_peak", 0, count, seconds),
-            bandwidth=tuple((size, _value("tm_bandwidth", size, count, seconds)) for size in sizes_),
+            bandwidth=tuple((size, bandwidth(size, count, seconds)) for size in sizes_),
         )
 
     every = speed(threads, wanted)
@@ -95,6 +95,14 @@ def measure(threads: int, *, sizes: Iterable[int] = (), seconds: float = 0.1, mo
         one=one,
         all=every,
     )
+
+
+def bandwidth(size_bytes: int, threads: int, seconds: float = 0.1) -> float:
+    """Return the bytes per second that so many threads read of `size_bytes` again and again; the best pass.
+
+    Raises TwofoldError when there is not enough memory or no more threads, CompilerError.
+    """
+    return _value("tm_bandwidth", max(size_bytes, 1 << 16), threads, seconds)
 
 
 def interpolated(points: tuple[tuple[int, float], ...], at: float) -> float:

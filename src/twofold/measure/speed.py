@@ -248,9 +248,11 @@ class Rates:
     prefill: Mapping[str, float]
 
 
-def decode_terms(work: Work, position: int, bandwidth: Bandwidth) -> Terms:
-    """Return the amounts of work in one decoded token at a position."""
-    fetched = bandwidth(work.weight_bytes)
+def decode_terms(work: Work, position: int, bandwidth: float) -> Terms:
+    """Return the amounts of work in one decoded token at a position.
+
+    `bandwidth`: bytes per second where so many bytes are read again and again.
+    """
     terms: Terms = {
         "token": 1,
         "layer": work.layers,
@@ -261,7 +263,7 @@ def decode_terms(work: Work, position: int, bandwidth: Bandwidth) -> Terms:
     for kind, size in work.bytes.items():
         if kind == "F32" and len(work.bytes) > 1:
             continue  # norms: a few numbers, counted as elements
-        terms |= {f"read {kind}": size, f"fetch {kind}": size / fetched}
+        terms |= {f"read {kind}": size, f"fetch {kind}": size / bandwidth}
     return terms
 
 
@@ -352,14 +354,16 @@ class Prediction:
 def predict(size: str, type: str, rates: Rates, bandwidth: Bandwidth, available_bytes: int) -> Prediction:
     """Return what a model of `size` (of SIZES) in a file of `type` would do here.
 
-    Raises UsageError for a size or type that is not known.
+    `bandwidth`: the machine's, by the bytes that are read again and again. Raises UsageError for a size or
+    type that is not known.
     """
     config = shape(size)
     needs = memory_bytes(config, type)
     asked = work(config, tensor_types(config, type))
     token_s = prompt_s = None
     if needs <= available_bytes:
-        token_s = seconds(decode_terms(asked, 0, bandwidth), rates.decode)
+        fetched = bandwidth(asked.weight_bytes)
+        token_s = seconds(decode_terms(asked, 0, fetched), rates.decode)
         prompt_s = seconds(prefill_terms(asked, PREFILL), rates.prefill)
     return Prediction(
         size=size,

@@ -47,7 +47,7 @@ class Runner:
             raise TwofoldError(f"{path}: {error.value.decode(errors='replace')}.")
         weakref.finalize(self, self._c.tf_context_free, self._context)  # runs before the one above
         self.vocab_size, self.context, self.sequences = vocab_size, context, sequences
-        self._logits = np.empty((sequences, vocab_size), np.float32)
+        self.logits = np.empty((sequences, vocab_size), np.float32)
 
     def decode(self, start: int, count: int) -> Call:
         """Return the call that feeds `count` tokens one by one from position `start` on, with logits each."""
@@ -73,7 +73,7 @@ class Runner:
             np.array(sequences, np.int32),
             position_N,
             np.array(wanted, np.uint8),
-            self._logits,
+            self.logits,
         ]
         addresses = [ctypes.c_void_p(array.ctypes.data) for array in arrays]
         context, count, forward = self._context, len(position_N), self._c.tf_forward

@@ -27,11 +27,13 @@ def command(
     model: Annotated[str | None, typer.Argument(metavar="MODEL", help=models.MODEL_HELP)] = None,
     size: Annotated[
         str | None,
-        typer.Option("--size", metavar="SIZE", help="Predict this size only: 7B; others as listed."),
+        typer.Option(
+            "--size", metavar="SIZE", help="Predict only 15M, 110M, 0.5B, 1.1B, 3B, 7B, 13B or 70B."
+        ),
     ] = None,
     type_: Annotated[
         str | None,
-        typer.Option("--type", metavar="TYPE", help="Predict this type only: q4_0, q4_k_m, q8_0 ..."),
+        typer.Option("--type", metavar="TYPE", help="Predict only q4_0, q4_k_m, q8_0, f16 or another type."),
     ] = None,
     threads: models.Threads = None,
     quick: Annotated[bool, typer.Option("--quick", help="Under ten seconds, and less exact.")] = False,
@@ -75,8 +77,10 @@ def command(
         write_text(plot, roofline.svg(terminal.clean(title), lines, measured.pace.points))
     if as_json:
         print(json.dumps(_record(measured), indent=2))
-    else:
-        _show(measured)
+        return
+    _show(measured)
+    if plot is not None:
+        terminal.console().print(f"The roofline is in {terminal.clean(str(plot))}.", markup=False)
 
 
 @dataclass(frozen=True)
@@ -127,7 +131,7 @@ def _measure(
             budget_s = 0.2 if quick else 1.0
             found = pace.measure(file, model, frame, budget_s=budget_s, tries=effort.tries, progress=tell)
     bandwidth = frame.all.bandwidth_of
-    rates = calibration.calibrate(bandwidth, threads, speed.needed_types(sizes, types), effort, tell)
+    rates = calibration.calibrate(threads, speed.needed_types(sizes, types), effort, tell)
     predictions = [
         speed.predict(size, type_, rates.rates, bandwidth, frame.available_bytes)
         for size in sizes
