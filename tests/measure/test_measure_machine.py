@@ -1,7 +1,9 @@
 """Measuring: machine.c compiles cleanly and measures something, and what is timed is what is asked."""
 
+import os
 import shutil
 import subprocess
+import time
 from pathlib import Path
 
 import numpy as np
@@ -102,12 +104,21 @@ def test_what_is_timed_is_what_is_asked(file: Path) -> None:
 def test_the_median_of_repetitions_and_again_when_disturbed(monkeypatch: pytest.MonkeyPatch) -> None:
     times = iter([9.0, 5.0, 1.0, 3.0, 2.0, 2.0, 7.0])  # the first warms up, then three and three
     monkeypatch.setattr(timing, "seconds", lambda call: next(times))
-    preempted = iter([0, 10_000, 10_000, 10_000])
-    monkeypatch.setattr(timing, "_preempted", lambda: next(preempted))
-    assert timed(lambda: None, 0) == timing.Timing(2.0, disturbed=False)
+    others = iter([0.0, 99.0, 99.0, 99.0])  # seconds of processor that other programs had: much, then none
+    monkeypatch.setattr(timing, "_others_s", lambda: next(others))
+    assert timed(lambda: None, 0, 1) == timing.Timing(2.0, disturbed=False)
     monkeypatch.setattr(timing, "seconds", lambda call: 1.0)
-    monkeypatch.setattr(timing, "_preempted", iter(range(0, 10**9, 10**6)).__next__)
-    assert timed(lambda: None, 0, tries=2) == timing.Timing(1.0, disturbed=True)
+    monkeypatch.setattr(timing, "_others_s", iter(range(0, 10**9, 10**6)).__next__)
+    assert timed(lambda: None, 0, 1, tries=2) == timing.Timing(1.0, disturbed=True)
+
+
+def test_the_time_of_others_is_not_ours() -> None:
+    before, began, used = timing._others_s(), time.perf_counter(), time.process_time()
+    while time.perf_counter() - began < 0.3:
+        pass
+    others, used = timing._others_s() - before, time.process_time() - used
+    took = time.perf_counter() - began
+    assert -0.1 < others < (os.cpu_count() or 1) * took - used + 0.1
 
 
 def test_a_file_that_cannot_be_run_is_one_sentence(tmp_path: Path) -> None:

@@ -40,9 +40,9 @@ def measure(size: str, kind: str, threads: int) -> Fact:
     read = speed.work(config, speed.tensor_types(config, kind)).weight_bytes
     runner = calibration.random_runner(config, kind, context=speed.PREFILL, threads=threads)
     before = machine.bandwidth(read, threads)
-    token = timed(runner.decode(0, STEPS), 0.4)
+    token = timed(runner.decode(0, STEPS), 0.4, threads)
     after = machine.bandwidth(read, threads)
-    prompt = timed(runner.prefill(speed.PREFILL), 0.4)
+    prompt = timed(runner.prefill(speed.PREFILL), 0.4, threads)
     return Fact(
         STEPS / token.seconds,
         speed.PREFILL / prompt.seconds,

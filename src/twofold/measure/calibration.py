@@ -116,10 +116,10 @@ def _timed(
     runner = random_runner(config, kind, context=config.context, threads=threads)
     fetched = machine.bandwidth(asked.weight_bytes, threads, effort.seconds / 3)
     for start in (0, FAR):
-        timing = timed(runner.decode(start, STEPS), effort.seconds, effort.tries)
+        timing = timed(runner.decode(start, STEPS), effort.seconds, threads, effort.tries)
         yield "decode", speed.decode_terms(asked, start + STEPS // 2, fetched), timing, STEPS
     for tokens in (effort.prompt,) if config.width == LARGE.width else (SHORT, config.context):
-        timing = timed(runner.prefill(tokens), effort.seconds, effort.tries)
+        timing = timed(runner.prefill(tokens), effort.seconds, threads, effort.tries)
         yield "prefill", speed.prefill_terms(asked, tokens), timing, 1
 
 

@@ -83,12 +83,12 @@ def measure(
     )
     bandwidth, peak = limits(asked, machine)
     tell("decode")
-    alone, steps = _stepwise(runner.decode, context, budget_s, tries)
+    alone, steps = _stepwise(runner, runner.decode, budget_s, tries)
     decode = speed.decode_point(
         "decode", asked, steps / alone.seconds, position=steps // 2, bandwidth=bandwidth, peak=peak
     )
     tell(f"{SEQUENCES} sequences together")
-    together, steps = _stepwise(runner.batch, context, budget_s, tries)
+    together, steps = _stepwise(runner, runner.batch, budget_s, tries)
     batch = speed.decode_point(
         f"batch of {SEQUENCES}",
         asked,
@@ -99,8 +99,8 @@ def measure(
         sequences=SEQUENCES,
     )
     tell("prefill")
-    tokens = _prompt(runner, context, budget_s)
-    prompt = timed(runner.prefill(tokens), budget_s, tries)
+    tokens = _prompt(runner, budget_s)
+    prompt = timed(runner.prefill(tokens), budget_s, runner.threads, tries)
     prefill = speed.prefill_point(
         f"prefill {tokens}", asked, tokens / prompt.seconds, tokens=tokens, bandwidth=bandwidth, peak=peak
     )
@@ -125,20 +125,19 @@ def limits(work: Work, machine: Machine) -> tuple[float, float]:
 
 
 def _stepwise(
-    make: Callable[[int, int], Callable[[], object]], context: int, budget_s: float, tries: int
+    runner: Runner, make: Callable[[int, int], Callable[[], object]], budget_s: float, tries: int
 ) -> tuple[Timing, int]:
     """Return how long steps from position 0 on take, and how many they are."""
     seconds(make(0, 1))
     once = seconds(make(0, 1))
-    steps = max(1, min(_SHORT, context, math.ceil(_SAMPLE_S / once)))
-    return timed(make(0, steps), budget_s, tries), steps
+    steps = max(1, min(_SHORT, runner.context, math.ceil(_SAMPLE_S / once)))
+    return timed(make(0, steps), budget_s, runner.threads, tries), steps
 
 
-def _prompt(runner: Runner, context: int, budget_s: float) -> int:
+def _prompt(runner: Runner, budget_s: float) -> int:
     """Return how long a prompt can be so that three of them take about the budget, at most PREFILL."""
-    most = min(speed.PREFILL, context)
-    few = min(_LEAST_PROMPT, most)
+    few = min(_LEAST_PROMPT, runner.context)
     seconds(runner.prefill(few))
     token_s = seconds(runner.prefill(few)) / few
     possible = int(budget_s / 3 / token_s) // _LEAST_PROMPT * _LEAST_PROMPT
-    return max(few, min(most, possible))
+    return max(few, min(runner.context, possible))

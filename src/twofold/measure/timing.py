@@ -7,7 +7,7 @@ Not covered: reading the file from the disk (the first run, which warms everythi
 
 import ctypes
 import math
-import resource
+import os
 import statistics
 import time
 import weakref
@@ -24,7 +24,8 @@ from twofold.run import library
 
 Call = Callable[[], object]
 
-QUIET_PER_S = 120  # a busy neighbour takes the processor hundreds of times a second, the system itself dozens
+ALLOWED = 0.1  # of a processor, for other programs, before a measurement counts as disturbed
+RESOLUTION_S = 0.03  # the system counts processor time in ticks of a hundredth of a second
 
 
 class Runner:
@@ -46,7 +47,8 @@ class Runner:
         if not self._context:
             raise TwofoldError(f"{path}: {error.value.decode(errors='replace')}.")
         weakref.finalize(self, self._c.tf_context_free, self._context)  # runs before the one above
-        self.vocab_size, self.context, self.sequences = vocab_size, context, sequences
+        self.vocab_size, self.context = vocab_size, context
+        self.sequences, self.threads = sequences, threads
         self.logits = np.empty((sequences, vocab_size), np.float32)
 
     def decode(self, start: int, count: int) -> Call:
@@ -108,18 +110,20 @@ class Timing:
     disturbed: bool
 
 
-def timed(call: Call, budget_s: float, tries: int = 3) -> Timing:
-    """Return the median time of a call, over about `budget_s` seconds; a first run is not counted.
+def timed(call: Call, budget_s: float, threads: int, tries: int = 3) -> Timing:
+    """Return the median time of a call of so many threads, over about `budget_s` seconds.
 
-    A measurement that was disturbed is made again, up to so many `tries`; then the fastest counts.
+    A first run is not counted. A measurement that was disturbed is made again, up to so many `tries`; then
+    the fastest counts.
     """
     seconds(call)
     fastest = math.inf
     for _ in range(tries):
-        before, began = _preempted(), time.perf_counter()
+        busy_s, began = _others_s(), time.perf_counter()
         fastest = min(fastest, statistics.median(samples(call, budget_s)))
         took = time.perf_counter() - began
-        if _preempted() - before <= 1 + QUIET_PER_S * took:
+        free = (os.cpu_count() or threads) - threads + ALLOWED  # processors that others may have meanwhile
+        if _others_s() - busy_s <= free * took + RESOLUTION_S:
             return Timing(fastest, disturbed=False)
     return Timing(fastest, disturbed=True)
 
@@ -132,6 +136,14 @@ def samples(call: Call, budget_s: float, *, least: int = 3, most: int = 25) -> l
     return taken
 
 
-def _preempted() -> int:
-    """Return how often the system has taken a processor from this process, to give it to another."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_nivcsw
+def _others_s() -> float:
+    """Return the processor time that all other programs have had so far, in seconds; 0 where nobody says.
+
+    On a virtual machine it includes what its host took for others (steal).
+    """
+    try:
+        with open("/proc/stat") as file:
+            user, nice, system, _, _, *more = map(int, file.readline().split()[1:9])
+    except (OSError, ValueError):
+        return 0.0
+    return (user + nice + system + sum(more)) / os.sysconf("SC_CLK_TCK") - time.process_time()

@@ -95,7 +95,7 @@ static void pack_row(int type, const uint8_t *in, long n, int sign, uint8_t *to,
 }
 static void quantise(const float *x, long n, int tile, int32_t *to) { /* a token's column of a tile, by blocks of 32 */
     for (long i = 0; i < n; i += 32, to += WORDS * tile) {
-        int8_t q[32]; int32_t r[32]; uint32_t left = 0, right = 0, top = 0, bits;
+        int8_t q[32]; uint32_t r[32], left = 0, right = 0, top = 0, bits; /* unsigned: a NaN may overflow */
         for (int j = 0; j < 32; j++) bits = as_bits(x[i + j]) & 0x7fffffff, top = bits > top ? bits : top;
         float scale = as_float(top) / 127, inverse = scale > 1e-32f ? 1 / scale : 0;
         for (int j = 0; j < 32; j++) r[j] = as_bits(x[i + j] * inverse + 0x1.8p23f) - 0x4b400000;
