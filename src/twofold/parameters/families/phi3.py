@@ -62,7 +62,7 @@ def _theta(rope: Mapping[str, Any], settings: Mapping[str, Any]) -> Any:
 def _longrope(rope: Mapping[str, Any], settings: Mapping[str, Any], context: int) -> RopeScaling:
     """Return the stretch; "su" is its first name, and "yarn" in the oldest files means it too."""
     kind = rope.get("rope_type", rope.get("type"))
-    lists = rope.get("short_factor"), rope.get("long_factor")
+    lists: list[Any] = [rope.get("short_factor"), rope.get("long_factor")]
     original = rope.get("original_max_position_embeddings", settings["original_max_position_embeddings"])
     if kind not in ("longrope", "su", "yarn") or type(original) is not int or original < 2:
         raise BadFileError(f"The model's rope scaling {kind!r} is not supported for Phi-3; longrope is.")
