@@ -35,7 +35,7 @@ sys.path.insert(0, str(HERE.parent / "tests" / "parameters"))
 from tiny_models import random_model  # noqa: E402 (the models that the tests use too)
 
 Floats = npt.NDArray[np.float32]
-FAMILIES = ("qwen3", "qwen2", "llama", "mistral")
+FAMILIES = ("qwen3", "qwen2", "llama", "mistral", "gemma3", "phi3")
 # The logits' difference that is allowed: its root mean square as a share of theirs.
 TOLERANCES = {"F32": 1e-4, "F16": 1e-2, "BF16": 5e-2, "Q8_0": 1e-1, "Q4_0": 1e-1}
 CONTEXT = 128

@@ -34,6 +34,12 @@ THEIRS = {
         "rope_type": "llama3", "rope_theta": 5e5, "factor": 8.0,
         "low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_position_embeddings": 64}}),
     "mistral": ("MistralConfig", {"sliding_window": 32}),
+    "gemma3": ("Gemma3TextConfig", {"sliding_window": 16, "query_pre_attn_scalar": 24, "num_hidden_layers": 6}),
+    "phi3": ("Phi3Config", {
+        "sliding_window": 40, "tie_word_embeddings": True, "original_max_position_embeddings": 32,
+        "pad_token_id": 0, "eos_token_id": 2, "rope_parameters": {
+            "rope_type": "longrope", "rope_theta": 1e4, "partial_rotary_factor": 0.75,
+            "short_factor": [1.0, 1.0, 1.1, 1.2, 1.3, 1.4], "long_factor": [1.0, 1.5, 2.0, 3.0, 4.0, 4.0]}}),
 }  # fmt: skip
 
 
@@ -115,7 +121,7 @@ def test_transformers_reads_our_gguf_as_we_meant_it(model: Model, tmp_path: Path
 def test_their_folder_opens_here_with_equal_tensors(family: str, tmp_path: Path) -> None:
     name, more = THEIRS[family]
     torch.manual_seed(0)
-    config = getattr(transformers, name)(**TINY, **more)
+    config = getattr(transformers, name)(**{**TINY, **more})
     judge = transformers.AutoModelForCausalLM.from_config(config)
     judge.save_pretrained(tmp_path / "theirs", max_shard_size="120KB" if family == "llama" else "1GB")
     random_model(family).tokenizer.to_hf(tmp_path / "theirs")

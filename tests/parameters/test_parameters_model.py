@@ -60,7 +60,7 @@ def test_the_file_says_what_llama_cpp_asks(family: str, tmp_path: Path) -> None:
         keys.Attention.HEAD_COUNT_KV: config.kv_heads,
         keys.Attention.KEY_LENGTH: config.head_dim,
         keys.Attention.VALUE_LENGTH: config.head_dim,
-        keys.Rope.DIMENSION_COUNT: config.head_dim,
+        keys.Rope.DIMENSION_COUNT: config.rotary_dim,
         keys.Rope.FREQ_BASE: config.rope_theta,
         keys.Attention.LAYERNORM_RMS_EPS: float(np.float32(config.rms_eps)),
     }.items():

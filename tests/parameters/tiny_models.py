@@ -13,9 +13,10 @@ from typing import Any
 import numpy as np
 
 from twofold.parameters import Model, ModelConfig
+from twofold.parameters.config import RopeScaling
 from twofold.tokens import Tokenizer, Vocabulary
 
-FAMILIES = ("qwen3", "qwen2", "llama", "mistral")
+FAMILIES = ("qwen3", "qwen2", "llama", "mistral", "gemma3", "phi3")
 
 TEXT = """\
 The ferry leaves at seven, and the harbour wakes an hour before it. Gulls argue over the nets; a boy carries
@@ -43,11 +44,45 @@ _SHAPES: dict[str, dict[str, Any]] = {
         "rms_eps": 1e-5,
         "sliding_window": 96,
     },
+    # Six layers, so that one of them sees everything; the scale is not that of the head size, as in the 27B.
+    "gemma3": {
+        "layers": 6,
+        "width": 96,
+        "heads": 4,
+        "kv_heads": 1,
+        "head_dim": 32,
+        "rope_theta": 1e6,
+        "sliding_window": 24,
+        "rope_scaling": RopeScaling(type="linear", factor=8.0),
+        "tied": True,
+    },
+    "phi3": {
+        "width": 64,
+        "heads": 4,
+        "kv_heads": 2,
+        "head_dim": 16,
+        "rotary_dim": 12,
+        "rms_eps": 1e-5,
+        "rope_scaling": RopeScaling(
+            type="longrope",
+            original_context=64,
+            short=(1.0, 1.0, 1.05, 1.1, 1.2, 1.3),
+            long=(1.0, 1.1, 1.5, 2.5, 6.0, 9.0),
+            attention_factor=1.0801,
+        ),
+    },
 }
 # How Zephyr and TinyLlama write turns.
 _TEMPLATE = (
     "{% for message in messages %}<|{{ message['role'] }}|>\n{{ message['content'] }}{{ eos_token }}\n"
     "{% endfor %}{% if add_generation_prompt %}<|assistant|>\n{% endif %}"
+)
+# How Gemma writes turns: the assistant is called model.
+_GEMMA_TEMPLATE = (
+    "{{ bos_token }}{% for message in messages %}<start_of_turn>"
+    "{{ 'model' if message['role'] == 'assistant' else message['role'] }}\n"
+    "{{ message['content'] | trim }}<end_of_turn>\n{% endfor %}"
+    "{% if add_generation_prompt %}<start_of_turn>model\n{% endif %}"
 )
 
 
@@ -56,7 +91,10 @@ def random_model(family: str, *, seed: int = 0, **overrides: Any) -> Model:
 
     A `vocab_size` above that of the tokenizer gives a table with unused rows.
     """
-    tokenizer = spm_tokenizer() if family in ("llama", "mistral") else bpe_tokenizer()
+    make = {"qwen3": bpe_tokenizer, "qwen2": bpe_tokenizer, "gemma3": gemma_tokenizer}.get(
+        family, spm_tokenizer
+    )
+    tokenizer = make()
     shape = {"layers": 2, "ffn": 128, "context": 128, "vocab_size": tokenizer.vocab_size, **_SHAPES[family]}
     architecture = "llama" if family == "mistral" else family
     config = ModelConfig(architecture=architecture, family=family, **{**shape, **overrides})
@@ -72,7 +110,7 @@ def random_tensors(config: ModelConfig, seed: int = 0) -> dict[str, np.ndarray]:
     for name, shape in config.shapes().items():
         noise = generator.standard_normal(shape)
         if name.endswith("norm.weight"):
-            noise = 1 + 0.1 * noise
+            noise = (4 if ".post_" in name else 1) * (1 + 0.1 * noise)  # Gemma's embeddings are not small
         elif name.endswith("bias"):
             noise = 0.3 * noise
         elif name in ("token_embd.weight", "output.weight"):
@@ -80,9 +118,7 @@ def random_tensors(config: ModelConfig, seed: int = 0) -> dict[str, np.ndarray]:
         else:
             noise = noise * (1.5 if ".ffn_" in name else 1.0) / np.sqrt(shape[1])
         tensors[name] = noise.astype(np.float32)
-    if config.rope_factors is not None:
-        tensors["rope_freqs.weight"] = config.rope_factors
-    return tensors
+    return {**tensors, **config.rope_tensors}
 
 
 def bpe_tokenizer() -> Tokenizer:
@@ -114,6 +150,32 @@ def spm_tokenizer() -> Tokenizer:
             add_bos=True,
             add_space_prefix=True,
             chat_template=_TEMPLATE,
+        )
+    )
+
+
+def gemma_tokenizer() -> Tokenizer:
+    """Return a tokenizer like Gemma's: no space in front, runs of spaces and newlines as tokens of their own."""
+    joined, characters = _learn(TEXT, 160)
+    first = ["<pad>", "<eos>", "<bos>", "<unk>"]
+    later = ["<start_of_turn>", "<end_of_turn>"]
+    runs = ["\n", "\n\n", "\n\n\n", "  ", "   ", "    "]
+    learnt = joined + characters
+    return Tokenizer(
+        Vocabulary(
+            kind="spm",
+            pre="default",
+            tokens=(*first, *[f"<0x{byte:02X}>" for byte in range(256)], *later, *runs, *learnt),
+            types=(3, 3, 3, 2, *[6] * 256, 3, 3, *[4] * len(runs), *[1] * len(learnt)),
+            merges=(),
+            scores=(*[0.0] * 262, *[-1000.0] * len(runs), *[-float(rank) for rank in range(len(learnt))]),
+            bos_id=2,
+            eos_id=1,
+            pad_id=0,
+            unk_id=3,
+            add_bos=True,
+            add_space_prefix=False,
+            chat_template=_GEMMA_TEMPLATE,
         )
     )
 

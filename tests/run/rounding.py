@@ -30,6 +30,7 @@ class Rounding(Reference):
         return super()._product(name, (steps * scale).reshape(x_NC.shape).astype(np.float32))
 
     def _kept(self, x_NKD: Floats) -> Floats:
-        if self.types["blk.0.attn_k.weight"] == "F32":
+        name = "attn_qkv" if self.config.fused else "attn_k"
+        if self.types[f"blk.0.{name}.weight"] == "F32":
             return x_NKD
         return x_NKD.astype(np.float16).astype(np.float32)

@@ -77,7 +77,7 @@ def measure(
     """
     config, asked = model.config, work_of(model)
     tell = progress or (lambda what: None)
-    context = min(config.context, config.sliding_window or config.context, speed.PREFILL)
+    context = min(config.context, speed.PREFILL)
     runner = Runner(
         path, vocab_size=config.vocab_size, context=context, sequences=SEQUENCES, threads=machine.all.threads
     )

@@ -21,7 +21,7 @@ from twofold.base.names import unknown
 from twofold.parameters import card as cards
 from twofold.parameters import gguf, quantise, safetensors
 from twofold.parameters.blocks import Floats
-from twofold.parameters.config import ModelConfig, RopeScaling
+from twofold.parameters.config import ModelConfig, RopeScaling, shortest
 from twofold.parameters.families import FAMILIES, of_hf
 from twofold.parameters.gguf import Source
 from twofold.parameters.tensors import Changed, Held, LazyTensors, source_of
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 CARD = "card.json"
 _FACTORS = "rope_freqs.weight"
+_LONG, _SHORT = "rope_factors_long.weight", "rope_factors_short.weight"
 # What a whole file can be stored as, with llama.cpp's numbers: a tensor type, or one of its mixes.
 FILE_TYPES = {
     "F32": 0, "F16": 1, "BF16": 32, "Q8_0": 7, "Q4_0": 2, "Q4_1": 3, "Q5_0": 8, "Q5_1": 9,
@@ -48,7 +49,7 @@ class Model:
     """A model in memory or on the disk.
 
     `tensors`: GGUF name -> float32 array [rows, columns] or [n]; made at each look-up if from a file.
-    Beside the names of `config.shapes()` it may hold `rope_freqs.weight` [D/2].
+    Beside the names of `config.shapes()` it may hold those of `config.rope_tensors`, or `rope_freqs.weight` [D/2].
     """
 
     config: ModelConfig
@@ -80,7 +81,10 @@ def _load_gguf(path: Path) -> Model:
     factors = file.tensors.get(_FACTORS)
     if factors is not None or config.rope_factors is not None:
         config = replace(config, rope_scaling=_recognise(config, factors, path))
-    extra = {name: tensor for name, tensor in file.tensors.items() if name != _FACTORS}
+    known = {_FACTORS}
+    if config.rope_scaling is not None and config.rope_scaling.type == "longrope":
+        config, known = replace(config, rope_scaling=_longrope(config, file.tensors, path)), {_LONG, _SHORT}
+    extra = {name: tensor for name, tensor in file.tensors.items() if name not in known}
     _check_tensors(config, extra, str(path))
     card = cards.from_gguf(file.metadata, str(path))
     return Model(config, Tokenizer.from_gguf(file.metadata), card, LazyTensors(file.tensors))
@@ -106,6 +110,16 @@ def _recognise(config: ModelConfig, tensor: gguf.Tensor | None, path: Path) -> R
             if np.allclose(wanted, factors, rtol=1e-4):
                 return scaling
     return None
+
+
+def _longrope(config: ModelConfig, tensors: Mapping[str, gguf.Tensor], path: Path) -> RopeScaling:
+    """Return the longrope scaling of a file with the factors of its two tensors."""
+    scaling = config.rope_scaling
+    found = [tensors[name] for name in (_SHORT, _LONG) if name in tensors]
+    if scaling is None or [tensor.shape for tensor in found] != 2 * [(config.rotary_dim // 2,)]:
+        raise BadFileError(f"{path} is damaged: {_SHORT} or {_LONG} is missing or has the wrong length.")
+    short, long = (tuple(shortest(float(number)) for number in tensor.float32()) for tensor in found)
+    return replace(scaling, short=short, long=long)
 
 
 def _check_tensors(config: ModelConfig, tensors: Mapping[str, Source], where: str) -> None:
@@ -168,10 +182,9 @@ def save_gguf(model: Model, path: str | Path, type: str = "Q8_0") -> None:
         if source.shape != shape:
             raise TwofoldError(f"The tensor {name!r} has the shape {source.shape} instead of {shape}.")
         tensors[name] = (tensor_type(name, shape, type, config.layers), source)
-    if _FACTORS in model.tensors:
+    tensors |= {name: ("F32", Held(factors)) for name, factors in config.rope_tensors.items()}
+    if _FACTORS in model.tensors:  # as they are, even if they belong to no known scaling
         tensors[_FACTORS] = ("F32", source_of(model.tensors, _FACTORS))
-    elif config.rope_factors is not None:
-        tensors[_FACTORS] = ("F32", Held(config.rope_factors))
     tokenizer = model.tokenizer.to_gguf()
     known = len(tokenizer["tokenizer.ggml.tokens"])
     if known != config.vocab_size:
@@ -222,8 +235,7 @@ def _load_hf(folder: Path) -> Model:
     except BadFileError as error:
         raise BadFileError(f"{path}: {error}") from error
     sources = _hf_sources(config, family, safetensors.read_folder(folder), str(folder))
-    if config.rope_factors is not None:
-        sources[_FACTORS] = Held(config.rope_factors)
+    sources |= {name: Held(factors) for name, factors in config.rope_tensors.items()}
     tokenizer = _padded(Tokenizer.from_hf(folder), config.vocab_size, str(folder))
     return Model(config, tokenizer, _hf_card(folder), LazyTensors(sources))
 
@@ -255,7 +267,7 @@ def _hf_sources(
     return sources
 
 
-_ORDERED = ("attn_q.weight", "attn_k.weight")
+_ORDERED = ("attn_q.weight", "attn_k.weight", "norm.weight")  # what a family may hold otherwise than GGUF
 
 
 def _padded(tokenizer: "Tokenizer", rows: int, where: str) -> "Tokenizer":

@@ -243,8 +243,7 @@ def load(
     if sequences < 1 or (context is not None and context < 1) or (threads is not None and threads < 1):
         raise UsageError("Threads, context and sequences are 1 or more.")
     model = parameters.load(path)
-    most = min(model.config.context, model.config.sliding_window or model.config.context)
-    context = min(context or most, most)
+    context = min(context or model.config.context, model.config.context)
     if backend != "numpy":
         try:
             runner = _open_c(

@@ -1,5 +1,6 @@
 /* kernels.h: the types of weights, and products with them, for the instructions that processors have.
  * `twofold export` puts it into run.c, where it is included. */
+#include <math.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
@@ -205,4 +206,25 @@ static Kernel kernel(void) { /* the fastest that this processor has, or the one 
     if ((HAS) && (!best.name || (wish && !strcmp(wish, #NAME)))) best = (Kernel){#NAME, SIGN, NAME};
     KERNELS TRY(portable, 1, !NATIVE)
     return best;
+}
+/* ---- what is done to vectors between the products */
+#define EACH_LANE for (int l = 0; l < 16; l++) /* sums in 16 lanes, which compilers make vectors of */
+static inline void norm(const float *x, const float *gain, float eps, long n, float *out, int add) {
+    float lanes[16] = {0}, sum = 0; long i; /* RMSNorm, arXiv 1910.07467; added to out if asked */
+    for (i = 0; i < n / 16 * 16; i += 16) EACH_LANE lanes[l] += x[i + l] * x[i + l];
+    for (; i < n; i++) sum += x[i] * x[i];
+    EACH_LANE sum += lanes[l];
+    float scale = 1.0f / sqrtf(sum / n + eps); for (i = 0; i < n && !add; i++) out[i] = x[i] * scale * gain[i];
+    for (i = 0; i < n && add; i++) out[i] += x[i] * scale * gain[i];
+}
+static inline void rotate(float *head, long half, int pairs, const float *cosine, const float *sine) {
+    for (long i = 0; i < half; i++) { /* Llama turns neighbours, the others element i with element i + half */
+        float *a = head + (pairs ? 2 * i : i), *b = pairs ? a + 1 : a + half, x = *a, y = *b;
+        *a = x * cosine[i] - y * sine[i], *b = x * sine[i] + y * cosine[i];
+    }
+}
+static inline void gate(float *g, const float *up, long n, int gelu) { /* a gated feed-forward, arXiv 2002.05202 */
+    for (long i = 0; i < n && !gelu; i++) g[i] = g[i] / (1.0f + exponential(-g[i])) * up[i]; /* SiLU, and for Gemma */
+    for (long i = 0; i < n && gelu; i++) /* GELU in tanh's form, which is x sigmoid(1.6 x + 0.07 x^3) */
+        g[i] = g[i] / (1.0f + exponential(g[i] * (-1.59576912f - 0.0713548163f * g[i] * g[i]))) * up[i];
 }

@@ -1,8 +1,8 @@
 /* run.c: file two of two. It runs a language model from model.gguf (file one), and needs nothing else.
  *     cc -O3 -march=native run.c -o run -lm -lpthread && ./run model.gguf
- * With -shared -fPIC -DTF_LIBRARY it is the engine under Python: functions named tf_. It runs Qwen3, Qwen2, Llama and
- * Mistral with the types of weights in the first table, on 64-bit little-endian machines. Shapes: B tokens in a batch,
- * C width, H heads, K key/value heads, D head size, F feed-forward, V vocabulary, L layers, S sequences, T context. */
+ * With -shared -fPIC -DTF_LIBRARY it is the engine under Python: functions tf_*. It runs Qwen3, Qwen2, Llama, Mistral,
+ * Gemma 3 and Phi-3 on 64-bit little-endian machines. Shapes: B tokens in a batch, C width, H heads, K key/value heads,
+ * D head size (positions turn R of it), F feed-forward, V vocabulary, L layers, S sequences, T context. */
 #define _DEFAULT_SOURCE
 #include <fcntl.h>
 #include <math.h>
@@ -25,13 +25,15 @@ typedef struct { const char *at; long n; } Str;
 typedef struct { Str key; int type, item; long count, at; } Value; /* item: the type inside an array */
 /* place, kind, blocks: where a matrix lies packed for products, as which kind, and how many blocks make a row */
 typedef struct { Str name; int type, kind; long columns, rows, more, offset, place, blocks; const uint8_t *at; } Tensor;
-typedef struct { const char *name; long rows, columns; int required; } Wanted; /* a tensor that a model should have */
+typedef struct { const char *name; long rows, columns; int required; long before, after; } Wanted; /* of more rows */
 typedef struct { Str *keys; int32_t *slots; long mask; } Table; /* a hash table from a string to its number */
-enum { ATTN_NORM, FFN_NORM, Q_NORM, K_NORM, Q_BIAS, K_BIAS, V_BIAS, QUERY, KEY, VALUE, OUT, GATE, UP, DOWN, PARTS };
+enum { ATTN_NORM, FFN_NORM, ATTN_POST, FFN_POST, Q_NORM, K_NORM, Q_BIAS, K_BIAS, V_BIAS, /* vectors, then matrices */
+    QUERY, KEY, VALUE, OUT, GATE, UP, DOWN, PARTS };
 typedef struct Model {
     const uint8_t *file; long size, at, data; /* at: how far it has been read; data: where the tensors begin */
-    long n_values, n_tensors, n_classes, C, H, K, D, F, V, L, T; double eps, theta, rope_scale;
-    Value *values; Tensor *tensors, *embedding, *last_norm, *output, *rope_factors, **layers; /* layers [L, PARTS] */
+    long n_values, n_tensors, n_classes, C, H, K, D, R, F, V, L, T, gemma;
+    long window, pattern, trained; double eps, scale, theta, near, rope_scale, rope_gain; /* near: with a window */
+    Value *values; Tensor *tensors, *embedding, *last_norm, *output, *factors, *far_factors, **layers; /* [L, PARTS] */
     Str arch; Table tokens, merges; float *scores; int n_owned; void *owned[16]; /* owned: all that make() gave */
     int32_t *types, *specials; /* types [V]: 1 normal, 2 unknown, 3 control, 4 user-defined, 5 unused, 6 byte */
     uint32_t *classes;         /* runs of code points of one class, sorted: first * 4 + class */
@@ -83,10 +85,12 @@ static Tensor *tensor(Model *m, long layer, Wanted w) { /* layer -1: it belongs 
     if (t == end && !w.required) return NULL;
     if (t == end) fail(m, "the tensor %s is missing: the file is damaged or of an unknown family", name);
     long bytes = row_bytes(t->type, w.columns), at = t->offset < 0 || t->offset > m->size ? 1 : m->data + t->offset;
-    if (t->columns != w.columns || t->rows != w.rows || t->more != 1) fail(m, "tensor %s has a wrong shape", name);
+    if (t->columns != w.columns || t->rows != w.before + w.rows + w.after || t->more != 1)
+        fail(m, "tensor %s has a wrong shape", name);
     if (!bytes || (w.rows == 1 && t->type != F32)) fail(m, "tensor %s has type %d: convert to Q8_0", name, t->type);
-    if (at % 4 || w.rows > (m->size - at) / bytes) fail(m, "tensor %s lies outside the file: is it cut?", name);
-    return t->at = m->file + at, t;
+    if (at % 4 || t->rows > (m->size - at) / bytes) fail(m, "tensor %s lies outside the file: is it cut?", name);
+    if (t->rows > w.rows) t = memcpy(m->tensors + m->n_tensors++, t, sizeof *t), t->rows = w.rows; /* a part of it */
+    return t->at = m->file + at + w.before * bytes, t;
 }
 static void lay(Model *m, Tensor *t) { /* finds a place for a matrix, in blocks of 16 rows and some columns */
     if (t->blocks) return; /* it has one: the embedding of a tied model */
@@ -99,7 +103,7 @@ static void read_header(Model *m) {
     long version = number(m, 4), n_tensors = number(m, 8), n_values = number(m, 8);
     if (version < 2 || version > 3) fail(m, "this is GGUF version %ld, and only 2 and 3 can be read", version);
     if (n_tensors < 0 || n_values < 0 || n_tensors > m->size / 24 || n_values > m->size / 12) take(m, -1);
-    m->values = make(m, n_values, sizeof(Value)), m->tensors = make(m, n_tensors, sizeof(Tensor));
+    m->values = make(m, n_values, sizeof(Value)), m->tensors = make(m, 2 * n_tensors, sizeof(Tensor));
     for (Value *v = m->values; m->n_values < n_values; m->n_values++, v++) {
         v->key = string(m), v->type = v->item = number(m, 4), v->count = 1;
         if (v->type == ARRAY) v->item = number(m, 4), v->count = number(m, 8);
@@ -118,30 +122,40 @@ static void read_header(Model *m) {
 }
 static void load_weights(Model *m) {
     m->arch = get_string(m, "general.architecture");
-    int qwen3 = same(m->arch, "qwen3"), qwen2 = same(m->arch, "qwen2"), llama = same(m->arch, "llama");
-    if (!qwen3 && !qwen2 && !llama) fail(m, "the model is of an architecture other than qwen3, qwen2 and llama");
+    int qwen3 = same(m->arch, "qwen3"), qwen2 = same(m->arch, "qwen2"), phi = same(m->arch, "phi3");
+    int gemma = m->gemma = same(m->arch, "gemma3"), llama = m->pairs = same(m->arch, "llama");
+    if (!qwen3 && !qwen2 && !llama && !gemma && !phi) fail(m, "it is no qwen3, qwen2, llama, gemma3 or phi3 model");
     m->C = setting(m, ".embedding_length", 0, 1, 65536), m->F = setting(m, ".feed_forward_length", 0, 1, 1 << 20);
     m->H = setting(m, ".attention.head_count", 0, 1, 1e3), m->K = setting(m, ".attention.head_count_kv", m->H, 1, 1e3);
     m->D = setting(m, ".attention.key_length", m->C / m->H, 1, 4096), m->L = setting(m, ".block_count", 0, 1, 4096);
     long C = m->C, H = m->H, K = m->K, D = m->D, F = m->F, V = m->V, HD = H * D, KD = K * D;
-    long window = setting(m, ".attention.sliding_window", 0, 0, 1e12);
-    m->T = fmin(setting(m, ".context_length", 2048, 1, 1 << 24), window ? window : 1e12); /* in it attention is full */
-    if (H % K || D % 2) fail(m, "the heads do not divide evenly (%ld, %ld, %ld): the file is damaged", H, K, D);
-    Str scaling = get_string(m, ".rope.scaling.type"); int linear = same(scaling, "linear");
-    if (scaling.n && !linear && !same(scaling, "none")) fail(m, "its rope scaling is not supported");
-    m->rope_scale = linear ? setting(m, ".rope.scaling.factor", 1, 1e-3, 1e6) : 1, m->pairs = llama;
-    m->theta = setting(m, ".rope.freq_base", 1e4, 1, 1e12), m->layers = make(m, m->L * PARTS, sizeof(Tensor *));
+    long R = m->R = setting(m, ".rope.dimension_count", D, 2, D), T = setting(m, ".context_length", 2048, 1, 1 << 24);
+    if (H % K || (D | R) % 2) fail(m, "the heads do not divide evenly (%ld, %ld, %ld): the file is damaged", H, K, D);
+    m->window = setting(m, ".attention.sliding_window", 0, 0, 1e9), m->layers = make(m, m->L * PARTS, sizeof(Tensor *));
+    m->pattern = setting(m, ".attention.sliding_window_pattern", gemma ? 6 : 1e6, 1, 1e6);
+    m->scale = setting(m, ".attention.scale", 1 / sqrt(gemma && m->L == 62 ? C / H : D), 1e-6, 1e6); /* 62: Gemma 27B */
     m->eps = setting(m, ".attention.layer_norm_rms_epsilon", 1e-6, 0, 1);
-    m->embedding = tensor(m, -1, (Wanted){"token_embd.weight", V, C, 1});
-    m->last_norm = tensor(m, -1, (Wanted){"output_norm.weight", 1, C, 1});
-    m->rope_factors = tensor(m, -1, (Wanted){"rope_freqs.weight", 1, D / 2, 0});
-    m->output = tensor(m, -1, (Wanted){"output.weight", V, C, 0});
+    Str kind = get_string(m, ".rope.scaling.type"); int linear = same(kind, "linear"), far = same(kind, "longrope");
+    if (kind.n && !linear && !far && !same(kind, "none")) fail(m, "its rope scaling is not supported");
+    m->rope_scale = linear ? setting(m, ".rope.scaling.factor", 1, 1e-3, 1e6) : 1, far |= phi, m->T = T;
+    m->rope_gain = setting(m, ".rope.scaling.attn_factor", 1, 1e-3, 1e3);
+    m->trained = setting(m, ".rope.scaling.original_context_length", T, 1, 1 << 24);
+    m->theta = setting(m, ".rope.freq_base", 1e4, 1, 1e12), m->near = setting(m, ".rope.freq_base_swa", 1e4, 1, 1e12);
+    m->factors = tensor(m, -1, (Wanted){far ? "rope_factors_short.weight" : "rope_freqs.weight", 1, R / 2, 0, 0, 0});
+    m->far_factors = far ? tensor(m, -1, (Wanted){"rope_factors_long.weight", 1, R / 2, 0, 0, 0}) : NULL;
+    m->embedding = tensor(m, -1, (Wanted){"token_embd.weight", V, C, 1, 0, 0});
+    m->last_norm = tensor(m, -1, (Wanted){"output_norm.weight", 1, C, 1, 0, 0});
+    m->output = tensor(m, -1, (Wanted){"output.weight", V, C, 0, 0, 0});
     if (!m->output) m->output = m->embedding; /* tied: one table reads and writes tokens */
-    const Wanted parts[PARTS] = {{"attn_norm.weight", 1, C, 1}, {"ffn_norm.weight", 1, C, 1}, /* as the enum has them */
-        {"attn_q_norm.weight", 1, D, qwen3}, {"attn_k_norm.weight", 1, D, qwen3}, {"attn_q.bias", 1, HD, qwen2},
-        {"attn_k.bias", 1, KD, qwen2}, {"attn_v.bias", 1, KD, qwen2}, {"attn_q.weight", HD, C, 1},
-        {"attn_k.weight", KD, C, 1}, {"attn_v.weight", KD, C, 1}, {"attn_output.weight", C, HD, 1},
-        {"ffn_gate.weight", F, C, 1}, {"ffn_up.weight", F, C, 1}, {"ffn_down.weight", C, F, 1}};
+    const Wanted parts[PARTS] = {{"attn_norm.weight", 1, C, 1, 0, 0}, {"ffn_norm.weight", 1, C, 1, 0, 0}, /* as above */
+        {"post_attention_norm.weight", 1, C, gemma, 0, 0}, {"post_ffw_norm.weight", 1, C, gemma, 0, 0},
+        {"attn_q_norm.weight", 1, D, qwen3 || gemma, 0, 0}, {"attn_k_norm.weight", 1, D, qwen3 || gemma, 0, 0},
+        {"attn_q.bias", 1, HD, qwen2, 0, 0}, {"attn_k.bias", 1, KD, qwen2, 0, 0}, {"attn_v.bias", 1, KD, qwen2, 0, 0},
+        {phi ? "attn_qkv.weight" : "attn_q.weight", HD, C, 1, 0, phi * 2 * KD}, /* Phi has several matrices in one */
+        {phi ? "attn_qkv.weight" : "attn_k.weight", KD, C, 1, phi * HD, phi * KD},
+        {phi ? "attn_qkv.weight" : "attn_v.weight", KD, C, 1, phi * (HD + KD), 0},
+        {"attn_output.weight", C, HD, 1, 0, 0}, {phi ? "ffn_up.weight" : "ffn_gate.weight", F, C, 1, 0, phi * F},
+        {"ffn_up.weight", F, C, 1, phi * F, 0}, {"ffn_down.weight", C, F, 1, 0, 0}};
     for (long i = 0; i < m->L * PARTS; i++)
         if ((m->layers[i] = tensor(m, i / PARTS, parts[i % PARTS])) && i % PARTS >= QUERY) lay(m, m->layers[i]);
     lay(m, m->output);
@@ -151,7 +165,6 @@ static const float *row_of(const Tensor *t, long row, float *out) { /* as floats
     const uint8_t *in = t->at + row_bytes(t->type, t->columns) * row;
     return t->type == F32 ? (const float *)(const void *)in : unpack(t->type, in, t->columns, out);
 }
-
 
 /* ---- (3) The transformer. Every thread walks the same layers, does its share, and waits at each barrier. --------- */
 /* PAGE: positions that lie together in the cache; TURNS: of packing; CHUNK: bytes of weights that all tokens pass by */
@@ -164,12 +177,11 @@ typedef struct Context {
     int32_t *pages, *users, *idle;   /* [S, row] 0 or 1 + a page of the cache, how many sequences use it, a stack */
     uint8_t *cache; int kind;        /* [L, K, pages, 2, PAGE * D]: keys and values packed as weights are, F16 or F32 */
     long n_used, n_idle;             /* pages of the cache: ever in use, and of these now in the stack */
-    float *cosine, *sine, *x, *qkv;  /* [T, D / 2] twice, [B, C], [B, (H + 2 K) * D] */
+    float *cosine, *sine, *x, *qkv;  /* [T, R / 2] twice, for Gemma [T, 2, R / 2]; [B, C]; [B, (H + 2 K) * D or C] */
     float *heads, *hidden, *logits;  /* [B, H * D], [2, B, F], [n_want, V] */
     float *scratch; uint8_t *spare;  /* [threads, room], [threads, CHUNK + widest]: rows packed for one use */
     int32_t *fed;                    /* x of products: of all threads, and of each */
 } Context;
-#define EACH_LANE for (int l = 0; l < 16; l++) /* sums in 16 lanes, which compilers make vectors of */
 static void barrier(Context *c) { /* waits for all threads: at first it spins, then it sleeps */
     long all = (atomic_fetch_add(&c->arrived, 1) / c->threads + 1) * c->threads;
     for (int spins = 0; spins < 5000 && c->arrived < all; spins++) PAUSE;
@@ -199,13 +211,6 @@ static const uint8_t *packed(Context *c, int me, const Tensor *t, long from, lon
     if (turn == c->walks && end > first) madvise((void *)first, end - first, MADV_DONTNEED);
     return at; /* and the file's pages have gone, if they are not needed any more */
 }
-static void norm(const float *x, const Tensor *weight, double eps, long n, float *out) { /* RMSNorm, arXiv 1910.07467 */
-    float lanes[16] = {0}, sum = 0; const float *gain = row_of(weight, 0, NULL); long i;
-    for (i = 0; i < n / 16 * 16; i += 16) EACH_LANE lanes[l] += x[i + l] * x[i + l];
-    for (; i < n; i++) sum += x[i] * x[i];
-    EACH_LANE sum += lanes[l];
-    float scale = 1.0f / sqrtf(sum / n + (float)eps); for (i = 0; i < n; i++) out[i] = x[i] * scale * gain[i];
-}
 static int tile_of(long n) { return n == 1 ? 1 : n <= 4 ? 4 : TILE; } /* of n tokens; a last one may not be full */
 static int32_t *fed(Context *c, int me, long B, int floats) { /* few tokens: each thread has its own, so none waits */
     long words = c->wide / 32 * (WORDS + 32), room = B > TILE ? BATCH : TILE;
@@ -217,7 +222,7 @@ static void feed(Context *c, int me, long B, float *x, Tensor *weight, Tensor **
     for (int i = 0; i < count; i++) if (is_float(w[i]->kind)) floats = 1; else bytes = 1;
     for (long b = B > TILE ? me : 0; b < B; b += B > TILE ? c->threads : 1) {
         float *in = x + b * n, *row = c->scratch + me * c->room; long at = b / tile * tile;
-        if (weight) norm(in, weight, c->m->eps, n, row), in = row;
+        if (weight) norm(in, row_of(weight, 0, NULL), c->m->eps, n, row, 0), in = row;
         if (bytes) quantise(in, n, tile, fed(c, me, B, 0) + at * (n / 32 * WORDS) + b % tile);
         int32_t *to = fed(c, me, B, 1) + at * wide + b % tile * 16;
         for (long i = 0; floats && i < wide; i++) to[i / 16 * tile * 16 + i % 16] = i < n ? as_bits(in[i]) : 0;
@@ -244,12 +249,10 @@ static void product(Context *c, int me, long B, Tensor *w, Tensor *bias, int add
         }
     }
 }
-static void rope(Context *c, float *head, long pos) { /* rotary position embedding, arXiv 2104.09864 */
-    for (long i = 0, n = c->m->D / 2; i < n; i++) { /* Llama turns neighbours, Qwen element i with element i + D / 2 */
-        float *a = head + (c->m->pairs ? 2 * i : i), *b = c->m->pairs ? a + 1 : a + n, x = *a, y = *b;
-        float cosine = c->cosine[pos * n + i], sine = c->sine[pos * n + i];
-        *a = x * cosine - y * sine, *b = x * sine + y * cosine;
-    }
+static int slides(const Model *m, long layer) { return m->window && (layer + 1) % m->pattern; } /* has it a window? */
+static void rope(Context *c, float *head, long layer, long pos) { /* rotary position embedding, arXiv 2104.09864 */
+    long half = c->m->R / 2, at = (c->m->gemma ? 2 * pos + slides(c->m, layer) : pos) * half;
+    rotate(head, half, c->m->pairs, c->cosine + at, c->sine + at);
 }
 static uint8_t *cache_at(Context *c, long b, long pos, long layer, long k) { /* keys; values behind them */
     long page = c->pages[c->seq[b] * c->row + pos / PAGE] - 1; /* a head's pages lie together, to be read at speed */
@@ -274,18 +277,19 @@ static void remember(Context *c, long layer, long b, long k) { /* a token's key 
 static void attend(Context *c, int me, long layer, long run, long h, long count) {
     long H = c->m->H, K = c->m->K, D = c->m->D, first = c->runs[run], end = c->runs[run + 1], wide = (D + 15) / 16 * 16;
     long N = (end - first) * count, n = tile_of(N), length = c->pos[end - 1] + 1, i;
-    float *q = c->scratch + me * c->room, *score = q + n * wide, *out = score + n * PAGE;
-    float *sums = out + n * wide, tops[TILE], scale = 1 / sqrtf(D);
+    float *q = c->scratch + me * c->room, *score = q + n * wide, *out = score + n * PAGE, scale = c->m->scale;
+    float *sums = out + n * wide, tops[TILE]; long window = slides(c->m, layer) ? c->m->window : length;
     memset(q, 0, n * (2 * wide + PAGE + 16) * sizeof *q);
-    for (long t = 0; t < N; t++) for (i = 0, tops[t] = -INFINITY; i < D; i++)
+    for (long t = 0; t < N; t++) for (i = 0, tops[t] = -1e30f; i < D; i++)
         q[(i / 16 * n + t) * 16 + i % 16] = c->qkv[((first + t / count) * (H + 2 * K) + h + t % count) * D + i] * scale;
-    for (long start = 0; start < length; start += PAGE) {
+    for (long start = (long)fmax(0, c->pos[first] + 1 - window) / PAGE * PAGE; start < length; start += PAGE) {
         uint8_t *keys = cache_at(c, first, start, layer, h / (H / K)), *values = keys + c->page_bytes;
         long groups = fmin(length - start + 15, PAGE) / 16; memset(score, 0, n * PAGE * sizeof *score);
         for (i = 0; i < groups; i++) c->m->kernel.product(c->kind, n, keys + i * (c->page_bytes / (PAGE / 16)),
             (int32_t *)q, wide / 16, score + i * n * 16);
-        for (long t = 0; t < N; t++) { /* positions after a token's own are not seen */
+        for (long t = 0; t < N; t++) { /* positions after a token's own are not seen, nor those before its window */
             long seen = c->pos[first + t / count] + 1 - start; float lanes[16], top = tops[t], fade, s;
+            for (i = 0; i < seen - window && i < PAGE; i++) score[(i / 16 * n + t) * 16 + i % 16] = -INFINITY;
             EACH_LANE lanes[l] = top;
             for (i = 0; i < groups; i++) EACH_LANE
                 s = i * 16 + l < seen ? score[(i * n + t) * 16 + l] : tops[t], lanes[l] = s > lanes[l] ? s : lanes[l];
@@ -308,10 +312,17 @@ static void attend(Context *c, int me, long layer, long run, long h, long count)
         for (i = 0, sum = 1 / sum; i < D; i++) to[i] = out[(i / 16 * n + t) * 16 + i % 16] * sum;
     }
 }
+static void join(Context *c, int me, long B, Tensor *w, Tensor *after) { /* x += w . what was fed, maybe normed */
+    long C = c->m->C; product(c, me, B, w, NULL, !after, after ? c->qkv : c->x, C), barrier(c);
+    for (long b = me; after && b < B; b += c->threads)
+        norm(c->qkv + b * C, row_of(after, 0, NULL), c->m->eps, C, c->x + b * C, 1);
+    if (after) barrier(c);
+}
 static void walk(Context *c, int me) { /* the tokens of one batch through all layers, as thread `me` does it */
     Model *m = c->m; Tensor **l = m->layers; long B = c->B, C = m->C, H = m->H, K = m->K, D = m->D, F = m->F;
     long QKV = (H + 2 * K) * D, step = c->threads, G = H / K, parts = (G + TILE - 1) / TILE, groups = (F + 15) / 16;
     for (long b = me; b < B; b += step) memmove(c->x + b * C, row_of(m->embedding, c->token[b], c->x + b * C), C * 4);
+    for (long b = me; m->gemma && b < B; b += step) for (long i = 0; i < C; i++) c->x[b * C + i] *= sqrtf(C);
     barrier(c);
     for (long layer = 0; layer < m->L; layer++, l += PARTS) {
         feed(c, me, B, c->x, l[ATTN_NORM], l + QUERY, 3), product(c, me, B, l[QUERY], l[Q_BIAS], 0, c->qkv, QKV);
@@ -319,22 +330,20 @@ static void walk(Context *c, int me) { /* the tokens of one batch through all la
         product(c, me, B, l[VALUE], l[V_BIAS], 0, c->qkv + (H + K) * D, QKV), barrier(c);
         for (long u = me; u < B * (H + K); u += step) { /* a unit of work: a query head, or a key and its value */
             long b = u / (H + K), h = u % (H + K); float *head = c->qkv + b * QKV + h * D;
-            if (l[Q_NORM] && l[K_NORM]) norm(head, l[h < H ? Q_NORM : K_NORM], m->eps, D, head);
-            rope(c, head, c->pos[b]); if (h >= H) remember(c, layer, b, h - H);
+            if (l[Q_NORM] && l[K_NORM]) norm(head, row_of(l[h < H ? Q_NORM : K_NORM], 0, NULL), m->eps, D, head, 0);
+            rope(c, head, layer, c->pos[b]); if (h >= H) remember(c, layer, b, h - H);
         }
         barrier(c);
         for (long u = me; u < c->n_runs * K * parts; u += step) { /* a run, and query heads of one key head */
             long h = u / parts % K * G, from = G * (u % parts) / parts, end = G * (u % parts + 1) / parts;
             attend(c, me, layer, u / parts / K, h + from, end - from);
         }
-        barrier(c), feed(c, me, B, c->heads, NULL, l + OUT, 1), product(c, me, B, l[OUT], NULL, 1, c->x, C), barrier(c);
+        barrier(c), feed(c, me, B, c->heads, NULL, l + OUT, 1), join(c, me, B, l[OUT], l[ATTN_POST]);
         feed(c, me, B, c->x, l[FFN_NORM], l + GATE, 2), product(c, me, B, l[GATE], NULL, 0, c->hidden, F);
         product(c, me, B, l[UP], NULL, 0, c->hidden + BATCH * F, F);
         long from = groups * me / step * 16, end = fmin(groups * (me + 1) / step * 16, F); /* the rows just made here */
-        for (float *row = c->hidden; row < c->hidden + B * F; row += F) /* SwiGLU, arXiv 2002.05202 */
-            for (float *g = row + from; g < row + end; g++) *g = *g / (1.0f + exponential(-*g)) * g[BATCH * F];
-        barrier(c), feed(c, me, B, c->hidden, NULL, l + DOWN, 1);
-        product(c, me, B, l[DOWN], NULL, 1, c->x, C), barrier(c);
+        for (float *g = c->hidden + from; g < c->hidden + B * F; g += F) gate(g, g + BATCH * F, end - from, m->gemma);
+        barrier(c), feed(c, me, B, c->hidden, NULL, l + DOWN, 1), join(c, me, B, l[DOWN], l[FFN_POST]);
     }
     for (long w = 0; w < c->n_want && !me; w++) memmove(c->x + w * C, c->x + c->want[w] * C, C * 4);
     barrier(c), feed(c, me, c->n_want, c->x, m->last_norm, &m->output, 1);
@@ -357,8 +366,8 @@ Context *tf_context(Model *m, int S, int T, int threads, char *error, size_t err
     Context *c = calloc(1, sizeof *c); if (!c) return snprintf(error, error_size, "there is not enough memory"), NULL;
     c->m = m, c->S = S, c->T = T, c->wide = wide, c->room = room, c->row = (T + PAGE - 1) / PAGE, c->threads = 1;
     c->kind = m->layers[KEY]->type ? F16 : F32, c->page_bytes = PAGE * D * formats[c->kind].bytes;
-    double pages = (double)c->row * S, turns = (double)T * m->D / 2;
-    c->x = reserve(c, BATCH * C, 4), c->qkv = reserve(c, BATCH * (HD + 2 * KD), 4), c->users = reserve(c, pages, 4);
+    double pages = (double)c->row * S, turns = 0.5 * T * m->R * (1 + m->gemma); c->x = reserve(c, BATCH * C, 4);
+    c->qkv = reserve(c, BATCH * fmax(HD + 2 * KD, C), 4), c->users = reserve(c, pages, 4);
     c->heads = reserve(c, BATCH * HD, 4), c->hidden = reserve(c, 2 * BATCH * m->F, 4), c->idle = reserve(c, pages, 4);
     c->scratch = reserve(c, threads * room, 4), c->cosine = reserve(c, turns, 4), c->sine = reserve(c, turns, 4);
     c->cache = reserve(c, pages * m->L * m->K * 2 * c->page_bytes, 1), c->pages = reserve(c, pages, 4);
@@ -388,7 +397,8 @@ static void own(Context *c, int32_t *page) { /* before it is written: no other s
 /* Runs n tokens, each at its place (sequence, position); a sequence's tokens stand in order. out takes V floats for
  * each token whose want is not 0. Returns -1 when a number is out of range. */
 int tf_forward(Context *c, int n, const int *token, const int *seq, const int *pos, const uint8_t *want, float *out) {
-    Model *m = c->m; long half = m->D / 2, G = m->H / m->K;
+    Model *m = c->m; long half = m->R / 2, row = half * (1 + m->gemma), G = m->H / m->K;
+    const Tensor *factors = m->far_factors && c->T > m->trained ? m->far_factors : m->factors;
     for (int i = 0; i < n; i++) /* as unsigned numbers: those below 0 are out of range too */
         if ((unsigned)token[i] >= m->V || (unsigned)seq[i] >= c->S || (unsigned)pos[i] >= c->T) return -1;
     for (int at = 0; at < n; at += BATCH, out += c->n_want * m->V) {
@@ -397,10 +407,10 @@ int tf_forward(Context *c, int n, const int *token, const int *seq, const int *p
         for (int b = 0; b < c->B; b++) {
             int32_t *pages = c->pages + c->seq[b] * c->row, *page = pages + c->pos[b] / PAGE;
             for (own(c, page); page > pages && !page[-1]; page--) own(c, page - 1);
-            for (; c->turned <= c->pos[b]; c->turned++) for (long i = 0; i < half; i++) {
-                double slower = m->rope_scale * (m->rope_factors ? row_of(m->rope_factors, 0, NULL)[i] : 1);
-                double angle = pow(m->theta, -(double)i / half) * c->turned / slower;
-                c->cosine[c->turned * half + i] = cos(angle), c->sine[c->turned * half + i] = sin(angle);
+            for (; c->turned <= c->pos[b]; c->turned++) for (long i = 0, at = c->turned * row; i < row; i++) {
+                double slower = i < half ? m->rope_scale * (factors ? row_of(factors, 0, NULL)[i] : 1) : 1;
+                double angle = pow(i < half ? m->theta : m->near, -(double)(i % half) / half) * c->turned / slower;
+                c->cosine[at + i] = cos(angle) * m->rope_gain, c->sine[at + i] = sin(angle) * m->rope_gain;
             }
             if (want[at + b]) c->want[c->n_want++] = b;
             long size = c->n_runs ? b - c->runs[c->n_runs - 1] : 0; /* of the run so far */
@@ -570,7 +580,6 @@ Model *tf_open(const char *path, char *error, size_t error_size) { /* NULL, and 
     if (bytes == MAP_FAILED) fail(m, "the file cannot be opened, or is empty: check its name and permissions");
     return m->file = bytes, read_header(m), load_tokenizer(m), load_weights(m), m;
 }
-
 const char *tf_kernel(const Model *m) { return m->kernel.name; }
 
 /* ---- (5) Choosing the next token. -------------------------------------------------------------------------------- */

@@ -31,7 +31,7 @@ def to_model(net: Transformer, tokenizer: Tokenizer, card: dict[str, Any]) -> Mo
 def from_model(model: Model, *, compute: torch.dtype = torch.float32) -> Transformer:
     """Return a network with the model's weights. Raises BadFileError for graphs that are not trained here."""
     config = model.config
-    if config.qkv_bias or config.rope_interleaved or config.rope_scaling or config.sliding_window:
+    if config.architecture != "qwen3" or config.rope_scaling or config.sliding_window:
         raise BadFileError(
             f"A model of the family {config.family} cannot be trained further here; Qwen3's dense ones can."
         )

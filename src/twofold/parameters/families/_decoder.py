@@ -46,24 +46,30 @@ _FIELDS = {  # ModelConfig -> config.json
 }
 
 
-def hf_name(name: str) -> str:
-    """Return Hugging Face's name of the tensor that GGUF calls `name`."""
+def hf_name(name: str, own: Mapping[str, str] | None = None) -> str:
+    """Return Hugging Face's name of the tensor that GGUF calls `name`; `own`: a family's own parts of blocks."""
     if name in _TOP:
         return _TOP[name]
     _, layer, part, kind = name.split(".")
-    return f"model.layers.{layer}.{_BLOCK[part]}.{kind}"
+    return f"model.layers.{layer}.{(own or {}).get(part) or _BLOCK[part]}.{kind}"
 
 
 def read(
-    config: Mapping[str, Any], architecture: str, family: str, defaults: Mapping[str, Any]
+    config: Mapping[str, Any],
+    architecture: str,
+    family: str,
+    defaults: Mapping[str, Any],
+    activation: str = "silu",
 ) -> ModelConfig:
     """Return the shape in a config.json; `defaults` are the family's own for keys that are left out.
 
     Raises BadFileError for a missing or impossible setting, or one that twofold cannot run.
     """
     settings = {**defaults, **{key: value for key, value in config.items() if value is not None}}
-    if settings.get("hidden_act", "silu") != "silu":
-        raise BadFileError(f"The model's hidden_act is {settings['hidden_act']!r}; twofold runs 'silu' only.")
+    if settings.get("hidden_act", activation) != activation:
+        raise BadFileError(
+            f"The model's hidden_act is {settings['hidden_act']!r}; twofold runs {activation!r} only."
+        )
     if settings.get("quantization_config"):
         raise BadFileError(
             "The model's weights are quantised by a scheme that twofold does not read: take the original."
