@@ -179,8 +179,7 @@ typedef struct Context {
     long n_used, n_idle;             /* pages of the cache: ever in use, and of these now in the stack */
     float *cosine, *sine, *x, *qkv;  /* [T, R / 2] twice, for Gemma [T, 2, R / 2]; [B, C]; [B, (H + 2 K) * D or C] */
     float *heads, *hidden, *logits;  /* [B, H * D], [2, B, F], [n_want, V] */
-    float *scratch; uint8_t *spare;  /* [threads, room], [threads, CHUNK + widest]: rows packed for one use */
-    int32_t *fed;                    /* x of products: of all threads, and of each */
+    float *scratch; uint8_t *spare; int32_t *fed; /* [threads, room], [threads, CHUNK + widest], x of products */
 } Context;
 static void barrier(Context *c) { /* waits for all threads: at first it spins, then it sleeps */
     long all = (atomic_fetch_add(&c->arrived, 1) / c->threads + 1) * c->threads;
