@@ -6,8 +6,9 @@ sum of Huber losses (δ = 0.001) of log L̂ − log L least, from many starts. S
 converged to an optimiser long before it is, which is what bent the published numbers (Besiroglu et al. 2024,
 arXiv:2404.10102). How sure they are is told by fitting again to runs drawn with replacement (bootstrap).
 
-Arrays are batches of fits: S fits at a time, over M runs that have weights of their own in each. Five unknowns
-allow the whole matrix of curvature that L-BFGS only approximates (BFGS; Nocedal and Wright 2006, section 6.1).
+Arrays are batches of fits: S fits at a time, over M runs that have weights of their own in each. Five
+unknowns allow the whole matrix of curvature that L-BFGS only approximates (BFGS; Nocedal and Wright 2006,
+section 6.1).
 
 Not covered: repeated text (`effective_tokens` estimates what it is worth), other forms of the law.
 """
@@ -60,14 +61,18 @@ class Law:
         weights = g * product ** (self.beta / (self.alpha + self.beta))
         return weights, product / weights
 
-    def flops_for(self, loss: float) -> float:
+    def flops_for(self, loss: float, flops_per_weight_token: float = 6.0) -> float:
         """Return the least operations that reach a loss; infinite at or below E."""
         if loss <= self.E:
             return math.inf
         low, high = 0.0, 60.0  # powers of ten
         for _ in range(100):
             middle = (low + high) / 2
-            low, high = (middle, high) if self.loss(*self.best(10**middle)) > loss else (low, middle)
+            low, high = (
+                (middle, high)
+                if self.loss(*self.best(10**middle, flops_per_weight_token)) > loss
+                else (low, middle)
+            )
         return float(10**high) if high < 59 else math.inf
 
 
