@@ -37,8 +37,8 @@ MOST_DOUBLINGS = 2  # of the usual batch, when there are too many devices for it
 class Yardstick:
     """A fitted law, what it was fitted to, the unit of its loss, and how its text is counted.
 
-    `range`: the smallest and the largest number of weights among its runs. `per_token`: what the law counts as length, per token (1, or the bytes of a token). `overhead`: operations
-    by six for each weight and token.
+    `range`: the smallest and the largest number of weights among its runs. `per_token`: what the law counts
+    as length, per token (1, or the bytes of one). `overhead`: operations by six for each weight and token.
     """
 
     name: str

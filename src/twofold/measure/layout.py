@@ -106,12 +106,11 @@ def best(weights: float, devices: int, device: Device, batch_tokens: float, cont
 
 
 def least_devices(weights: float, device: Device, context: int) -> int:
-    """Return the smallest number of devices that a model fits on: a power of two, then whole machines."""
-    for exponent in range(20):
-        count = 2**exponent
+    """Return the smallest power of two of devices that a model fits on, a million at most."""
+    for count in (1 << exponent for exponent in range(20)):
         if best(weights, count, device, count * context, context) is not None:
             return count
-    return 2**20
+    return 1 << 20
 
 
 def _all(

@@ -52,7 +52,7 @@ class Law:
 
     def loss(self, weights: float, tokens: float) -> float:
         """Return the loss of a model with so many weights after so many tokens."""
-        return self.E + self.A * weights**-self.alpha + self.B * max(tokens, 1.0) ** -self.beta
+        return float(self.E + self.A * weights**-self.alpha + self.B * max(tokens, 1.0) ** -self.beta)
 
     def best(self, flops: float, flops_per_weight_token: float = 6.0) -> tuple[float, float]:
         """Return the weights and tokens that make the loss least for `flops` (ibid., equation 4)."""

@@ -4,8 +4,8 @@ A budget (time or floating-point operations) or a depth is turned into everythin
 heads follow depth; the size follows the budget, so that about twenty tokens are read per weight (Hoffmann et
 al. 2022, arXiv:2203.15556); batch and learning rates follow from the number of tokens; and a law fitted to
 small runs says what the held-out score will be. The rules are few and stand below as constants. Where this
-machine has a ladder of its own (`twofold scale`), its law and its speeds take the place of the size's rule and
-of the built-in law.
+machine has a ladder of its own (`twofold scale`), its law and its speeds take the place of the size's rule
+and of the built-in law.
 
 Not covered: budgets in money, more than one device.
 """

@@ -132,7 +132,7 @@ def begin(config: LadderConfig, screen: Screen) -> None:
                 "another --out."
             )
         return
-    folder.mkdir(parents=True, exist_ok=True)
+    dial.seconds(config.time)  # a time that makes no sense is said before anything is made
     design = plan(config, _corpus(told, folder, screen), screen)
     settings = dataclasses.asdict(told)
     record = {"twofold_ladder": 1, "settings": settings, **dataclasses.asdict(design)}
@@ -246,6 +246,8 @@ def plan(config: LadderConfig, corpus: Corpus, screen: Screen) -> Design:
         besides_s = len(trial) * OVERHEAD_S
         top *= max(0.05, (total_s - besides_s) / (sum(rung.seconds for rung in trial) - besides_s))
     rungs = _rungs(config, shapes, paces, budgets, top)
+    if len({rung.name for rung in rungs}) < len(rungs):
+        raise UsageError("The budget is too small: runs of different lengths would be equal. Give more time.")
     longest = max(rung.tokens for rung in rungs)
     if longest > len(corpus.train):
         screen.say(

@@ -81,7 +81,8 @@ def command(
         device = dataclasses.replace(device, dollars_per_hour=price)
     wish = budget.Wish(
         weights=_number("--params", params), tokens=_number("--tokens", tokens),
-        flops=_number("--flops", flops), dollars=_number("--dollars", dollars), days=_days(time), loss=loss, devices=devices,
+        flops=_number("--flops", flops), dollars=_number("--dollars", dollars), days=_days(time), loss=loss,
+        devices=devices,
         utilisation=utilisation, context=context or (512 if gpu == table.HERE else 4096),
     )  # fmt: skip
     found = budget.answer(wish, device, law)
