@@ -45,7 +45,9 @@ def test_the_talk_s_case(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_json_holds_what_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
-    code, said, _ = typed(["plan", "--dollars", "1,000", "--devices", "8", "--price", "2", "--json"], capsys)
+    code, said, _ = typed(
+        ["plan", "--dollars", "1,000", "--devices", "8", "--set", "price=2", "--json"], capsys
+    )
     assert code == 0
     plan = json.loads(said)["plan"]
     assert plan["dollars"] == pytest.approx(1000)
@@ -81,7 +83,8 @@ def test_other_questions(arguments: list[str], sentence: str, capsys: pytest.Cap
         (["--time", "soon"], "--time takes a time"),
         (["--time", "5x"], "--time takes a time"),
         (["--flops", "1e20", "--gpu", "abacus"], "no device 'abacus'"),
-        (["--flops", "1e20", "--price", "-1"], "0 or more"),
+        (["--flops", "1e20", "--set", "price=-1"], "0 or more"),
+        (["--flops", "1e20", "--set", "prize=1"], "did you mean price?"),
         (["--loss", "1"], "out of reach"),
         (["--flops", "1e20", "--hardware", "nowhere.toml"], "no file nowhere.toml"),
     ],

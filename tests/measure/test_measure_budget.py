@@ -120,7 +120,7 @@ def test_what_it_would_take_instead() -> None:
         (lambda: answer(Wish(loss=1.5), H100, LAW), "out of reach"),
         (lambda: answer(Wish(loss=2.0, weights=1e9), H100, LAW), "leave out"),
         (lambda: answer(Wish(weights=1e9, tokens=1e9, flops=1e20), H100, LAW), "leave out --flops"),
-        (lambda: answer(Wish(dollars=5), dataclasses.replace(H100, dollars_per_hour=0.0), LAW), "--price"),
+        (lambda: answer(Wish(dollars=5), dataclasses.replace(H100, dollars_per_hour=0.0), LAW), "price=X"),
         (lambda: Wish(flops=-1.0), "above 0"),
         (lambda: Wish(weights=math.inf), "above 0"),
         (lambda: Wish(devices=0), "1 or more"),

@@ -85,7 +85,10 @@ def of_ladder(ladder: Ladder) -> Yardstick:
 
 @dataclass(frozen=True, kw_only=True)
 class Wish:
-    """What is given; the rest follows. `days` and `dollars` are what may be spent at most."""
+    """What is given; the rest follows. `days` and `dollars` are what may be spent at most.
+
+    `price`: dollars for an hour of a device, instead of what the table says.
+    """
 
     weights: float | None = None
     tokens: float | None = None
@@ -94,6 +97,7 @@ class Wish:
     days: float | None = None
     loss: float | None = None
     devices: int | None = None
+    price: float | None = None
     utilisation: float | None = None
     batch_tokens: float | None = None
     context: int = 4096
@@ -112,6 +116,8 @@ class Wish:
             raise UsageError("Sizes, budgets, days and losses are above 0.")
         if (self.devices is not None and self.devices < 1) or self.context < 1:
             raise UsageError("Devices and the context are 1 or more.")
+        if self.price is not None and not 0 <= self.price < math.inf:
+            raise UsageError("The price is 0 or more.")
         if self.utilisation is not None and not 0 < self.utilisation <= 1:
             raise UsageError("The utilisation is a share of the peak, above 0 and at most 1.")
 
@@ -203,7 +209,7 @@ def _budget(wish: Wish, device: Device, law: Yardstick) -> float:
     if wish.dollars:
         if not device.dollars_per_hour:
             raise UsageError(
-                f"No price is known for {device.title}: give --price, or dollars_per_hour in a hardware.toml."
+                f"No price is known for {device.title}: --set price=X, or dollars_per_hour in hardware.toml."
             )
         hours = wish.dollars / device.dollars_per_hour
         found.append(hours * HOUR * device.peak * utilisation(device, wish.devices or 1, wish.utilisation))

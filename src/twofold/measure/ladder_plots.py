@@ -119,9 +119,10 @@ def _draw(axes: "Axes", lines: list[Curve], label: str, title: str, ladder: Ladd
         xs, ys = zip(*curve.line, strict=True)
         axes.plot(xs, ys, color=colour, linewidth=1.2, linestyle="--" if best else "-", label=curve.name)
         if curve.runs:
-            axes.scatter(*zip(*curve.runs, strict=True), color=colour, s=26, zorder=3)
+            axes.scatter([x for x, _ in curve.runs], [y for _, y in curve.runs], color=colour, s=26, zorder=3)
         if curve.held_out:
-            axes.scatter(*zip(*curve.held_out, strict=True), color=colour, s=90, marker="*", zorder=4)
+            stars = list(zip(*curve.held_out, strict=True))
+            axes.scatter(stars[0], stars[1], color=colour, s=90, marker="*", zorder=4)
     run = ladder.held_out
     if run is not None and ladder.foretold is not None:
         middle, low, high = ladder.foretold

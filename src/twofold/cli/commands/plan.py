@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from twofold.cli import models
+
 if TYPE_CHECKING:
     from rich.table import Table
 
@@ -43,48 +45,38 @@ def command(
     devices: Annotated[
         int | None, typer.Option("--devices", metavar="N", help="How many; default: as few as do it in time.")
     ] = None,
-    context: Annotated[
-        int | None, typer.Option("--context", metavar="N", help="Tokens of a sequence; default: 4096.")
-    ] = None,
-    price: Annotated[
-        float | None, typer.Option("--price", metavar="X", help="Dollars for an hour of one device.")
-    ] = None,
-    utilisation: Annotated[
-        float | None, typer.Option("--utilisation", metavar="X", help="Share of the peak, 0 to 1.")
-    ] = None,
     hardware: Annotated[
         Path | None, typer.Option("--hardware", metavar="FILE.toml", help="More devices, or other figures.")
     ] = None,
     list_: Annotated[bool, typer.Option("--list", help="List the devices and leave.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the plan as JSON and nothing else.")] = False,
+    settings: models.Settings = None,
 ) -> None:
     """Plan a training run: what a budget buys, or what a model takes, and what it would take instead.
 
     Give a budget (--flops, --dollars, --time), a --loss to reach, or --params and --tokens; the rest
     follows. Losses are those of Chinchilla's runs; with --gpu here, those of this machine's own ladder
-    (twofold scale) when there is one.
+    (twofold scale) when there is one. --set takes price (dollars an hour), context, utilisation, batch_tokens.
     """
     import dataclasses
     import json
 
-    from twofold.base.errors import UsageError
+    from twofold.base import config as configs
     from twofold.measure import budget
     from twofold.measure import hardware as table
 
     if list_:
         _show_devices(table.devices(hardware))
         return
-    device, law = _device(gpu, hardware)
-    if price is not None:
-        if price < 0:
-            raise UsageError("--price is 0 or more.")
-        device = dataclasses.replace(device, dollars_per_hour=price)
     wish = budget.Wish(
         weights=_number("--params", params), tokens=_number("--tokens", tokens),
         flops=_number("--flops", flops), dollars=_number("--dollars", dollars), days=_days(time), loss=loss,
-        devices=devices,
-        utilisation=utilisation, context=context or (512 if gpu == table.HERE else 4096),
+        devices=devices, context=512 if gpu == table.HERE else 4096,
     )  # fmt: skip
+    wish = configs.override(wish, settings or [])
+    device, law = _device(gpu, hardware)
+    if wish.price is not None:
+        device = dataclasses.replace(device, dollars_per_hour=wish.price)
     found = budget.answer(wish, device, law)
     others = budget.instead(wish, found, law)
     if as_json:

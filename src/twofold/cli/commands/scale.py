@@ -83,6 +83,8 @@ def _climb(
     val: list[str], settings: list[str],
 ) -> "tuple[Ladder, Path]":  # fmt: skip
     """Return the finished ladder and its folder."""
+    import dataclasses
+
     from twofold.base import config as configs
     from twofold.base.errors import UsageError
     from twofold.cli import terminal
@@ -94,12 +96,8 @@ def _climb(
             raise UsageError("--resume takes the ladder's own settings; give nothing else.")
         config, _ = training.read(resume)
     else:
-        config = training.LadderConfig(
-            data=tuple(paths),
-            val=tuple(val),
-            flops=flops,
-            **{k: v for k, v in (("time", time), ("out", out)) if v},
-        )
+        config = training.LadderConfig(data=tuple(paths), val=tuple(val), flops=flops)
+        config = dataclasses.replace(config, time=time or config.time, out=out or config.out)
         config = configs.override(config, settings)
     try:
         return training.scale(config, console=console), config.out
