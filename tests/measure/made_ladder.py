@@ -30,11 +30,11 @@ def made(noise: float = 0.002, *, device: str = "a processor", text: tuple[str, 
     """Return a fitted ladder of 18 runs and a held-out one."""
     rng = np.random.default_rng(0)
     runs = [
-        rung(*size, 1e12 * 2.2 ** (i * 2 / 5 // 1 + k), noise * rng.normal())
+        rung(*size, 1e12 * 2.2 ** (i * 4 // 5 + k), noise * rng.normal())
         for i, size in enumerate(SIZES)
         for k in range(3)
     ]
-    runs.append(rung(4, 224, 2_726_368, 1e12 * 2.2**5, noise * rng.normal(), held_out=True))
+    runs.append(rung(4, 224, 2_726_368, 1e12 * 2.2**7, noise * rng.normal(), held_out=True))
     return ladder.of_runs(
         runs, bootstraps=100, name="made-up", device=device, compute="bfloat16", vocabulary=2048,
         bytes_per_token=3.0, text=text,

@@ -49,6 +49,19 @@ def test_a_ladder_without_a_held_out_run_foretells_nothing() -> None:
     assert (plain.held_out, plain.error, plain.foretold) == (None, None, None)
 
 
+def test_runs_that_ended_too_early_are_not_fitted_to() -> None:
+    ladder = made()
+    short = dataclasses.replace(ladder.runs[0], tokens=90_000, text_bytes=270_000.0, bits_per_byte=7.0)
+    assert short.short
+    assert not ladder.runs[0].short
+    about = {field.name: getattr(ladder, field.name) for field in dataclasses.fields(ladder)}
+    for name in ("runs", "fit", "foretold"):
+        about.pop(name)
+    more = ladders.of_runs([short, *ladder.runs], bootstraps=100, **about)
+    assert (more.fit, more.foretold) == (ladder.fit, ladder.foretold)
+    assert short in more.runs, "but it is shown"
+
+
 def test_what_to_expect_is_less_sure_of_another_text_and_less_of_old_text() -> None:
     ladder = made(text=("abc", "def"))
     middle, low, high = ladder.expected(1_000_000, 1e7, math.inf, ("def", "x"))

@@ -34,7 +34,7 @@ def text(tmp_path):
 
 def tiny(text, out):
     return LadderConfig(
-        data=(str(text),), out=out, flops=4e9, sizes=3, lengths=2, vocab=320, context=64, threads=1,
+        data=(str(text),), out=out, flops=6e9, sizes=3, lengths=2, vocab=320, context=64, threads=1,
         device="cpu", compute="float32", val_fraction=0.1,
     )  # fmt: skip
 
@@ -135,6 +135,7 @@ def test_the_design_surrounds_the_best_sizes(monkeypatch):
         assert len(lengths) == 3
         for shorter, longer in itertools.pairwise(lengths):
             assert longer / shorter == pytest.approx(ladder.STEP, rel=0.05)
+    assert min(rung.tokens / rung.weights for rung in design.rungs) > ladders.SHORT, "none too short to count"
     flops = sorted(rung.weights * rung.tokens for rung in rungs)
     assert flops[-1] / flops[0] > 15, "five budgets"
     assert last.weights * last.tokens > 1.8 * flops[-1]

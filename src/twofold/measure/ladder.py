@@ -28,6 +28,7 @@ from twofold.measure.machine import processor
 from twofold.measure.scaling import Fit
 
 VERSION = 1
+SHORT = 0.5  # tokens per weight; shorter runs tell of their start, and the law is not fitted to them
 OTHER_TEXT = 0.10  # half of the interval, as a share, when the text is another than the ladder's
 
 
@@ -45,6 +46,11 @@ class Rung:
     bits_per_byte: float
     train_s: float
     held_out: bool = False
+
+    @property
+    def short(self) -> bool:
+        """Whether the run ended too early to tell of anything but its start."""
+        return self.tokens < SHORT * self.weights
 
     @property
     def flops_per_s(self) -> float:
@@ -116,6 +122,8 @@ class Ladder:
 def of_runs(runs: Sequence[Rung], *, bootstraps: int = 400, **about: Any) -> Ladder:
     """Return the ladder of these runs: fitted without the held-out one, judged by it, then fitted to all.
 
+    Runs of less than half a token per weight are shown but not fitted to, as in the replication of
+    Chinchilla's law (arXiv:2404.10102), which leaves those below 0.45 out: their losses lie far above it.
     `about`: the rest of the ladder's fields. Raises UsageError when the runs are too few.
     """
     below = [run for run in runs if not run.held_out]
@@ -127,8 +135,15 @@ def of_runs(runs: Sequence[Rung], *, bootstraps: int = 400, **about: Any) -> Lad
     return Ladder(runs=tuple(runs), fit=_fit(runs, bootstraps), foretold=foretold, **about)
 
 
+def fitted(runs: Sequence[Rung]) -> Sequence[Rung]:
+    """Return the runs that a law is fitted to: those that are not short, or all where those are too few."""
+    long = [run for run in runs if not run.short]
+    return long if len(long) > scaling.LEAST_RUNS else runs
+
+
 def _fit(runs: Sequence[Rung], bootstraps: int) -> Fit:
-    columns = zip(*((run.weights, run.text_bytes, run.bits_per_byte) for run in runs), strict=True)
+    used = fitted(runs)
+    columns = zip(*((run.weights, run.text_bytes, run.bits_per_byte) for run in used), strict=True)
     weights, text_bytes, losses = (list(column) for column in columns)
     return scaling.fit(weights, text_bytes, losses, bootstraps=bootstraps)
 

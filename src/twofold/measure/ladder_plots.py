@@ -105,7 +105,7 @@ def write(ladder: Ladder, folder: Path) -> list[Path]:
     }
     paths = []
     for name, (lines, label, title) in pictures.items():
-        figure = Figure(figsize=(9, 5), dpi=120, layout="constrained")
+        figure = Figure(figsize=(9, 5), dpi=100, layout="constrained")
         _draw(figure.subplots(), lines, label, title, ladder)
         paths.append(folder / name)
         _save(figure, paths[-1])

@@ -56,7 +56,8 @@ def command(
 
     Give a budget (--flops, --dollars, --time), a --loss to reach, or --params and --tokens; the rest
     follows. Losses are those of Chinchilla's runs; with --gpu here, those of this machine's own ladder
-    (twofold scale) when there is one. --set takes price (dollars an hour), context, utilisation, batch_tokens.
+    (twofold scale) when there is one. --set takes price (dollars an hour), context, utilisation and
+    batch_tokens.
     """
     import dataclasses
     import json

@@ -111,6 +111,7 @@ def _show(ladder: "Ladder") -> None:
     from rich.text import Text
 
     from twofold.cli import curves, terminal
+    from twofold.measure import ladder as ladders
     from twofold.measure import ladder_plots
 
     console = terminal.console()
@@ -121,6 +122,12 @@ def _show(ladder: "Ladder") -> None:
         )
     )
     console.print(_law(ladder))
+    short = len(ladder.runs) - len(ladders.fitted(ladder.runs))
+    if short:
+        console.print(
+            f"[dim]Not fitted to {short} run{'s' * (short != 1)} of less than {ladders.SHORT} tokens per "
+            "weight.[/]"
+        )
     pictures = (
         ("Loss against compute", "bits per byte by operations", ladder_plots.curves),
         ("Loss against size at equal compute", "bits per byte by weights", ladder_plots.isoflops),
