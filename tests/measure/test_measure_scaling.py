@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from twofold.base.errors import BadFileError, UsageError
-from twofold.measure import scaling
+from twofold.measure import budget, scaling
 from twofold.measure.scaling import Law
 
 TRUTH = Law(E=0.9, A=60.0, B=300.0, alpha=0.3, beta=0.4)
@@ -80,6 +80,10 @@ def test_chinchilla_s_runs_give_the_published_replication(shared_data: Path) -> 
         assert 0.5 * error < found.error(name) < 2 * error, name
     assert abs(found.law.E - 1.8172) < 0.002
     assert abs(found.law.alpha - 0.3478) < 0.002
+    stored = budget.chinchilla().fit.law
+    for name in PUBLISHED:
+        mine = getattr(found.law, name)
+        assert getattr(stored, name) == pytest.approx(mine, rel=1e-4), "laws/chinchilla.json is this fit"
     # Published: about 20 tokens per weight at Chinchilla's own budget.
     best_weights, best_tokens = found.law.best(5.76e23)
     assert 15 < best_tokens / best_weights < 26

@@ -160,6 +160,23 @@ def test_the_dial_chooses_by_the_ladder_what_its_law_likes_best():
     assert dial.depth_for(ShapeConfig(depth=7), 3e14, text_bytes, found) == 7
 
 
+def test_time_is_spent_at_the_ladder_s_speeds(text, monkeypatch):
+    found = made()
+    monkeypatch.setattr(planning, "own_ladder", lambda host: found)
+    monkeypatch.setattr(machine, "measure", lambda *arguments: machine.Machine("cpu", "float32", 1, 4e11))
+    spend = planning._spending(PretrainConfig(data=("x",), time="20m"), machine.measure(), found)
+    shape = dial.shape(ShapeConfig(), 2, 2048)
+    assert spend(shape) == pytest.approx(0.85 * 1200 * found.flops_per_s(dial.weights(shape)))
+    sized = planning.size(PretrainConfig(data=(str(text),), time="20m"))
+    text_bytes = planning._text_bytes((str(text),))
+    depth = dial.depth_for(ShapeConfig(), spend, text_bytes, found)
+    assert sized.model.vocab == dial.vocab_for(depth, text_bytes)
+    assert (
+        planning._spending(PretrainConfig(data=("x",), flops=1e15), machine.measure(), found)(shape) == 1e15
+    )
+    assert planning._spending(PretrainConfig(data=("x",), steps=5), machine.measure(), found) is None
+
+
 def test_without_a_ladder_the_built_in_rules_are_named(tmp_path):
     assert planning.own_ladder(machine.Machine("cpu", "float32", 1, 1e10)) is None
     middle, low, high = dial.expected(dial.shape(ShapeConfig(), 4, 4096), 1e7, 4.0)

@@ -41,7 +41,7 @@ from twofold.train.pretrain import pretrain, run
 from twofold.train.settings import PretrainConfig
 
 STEP = 2.2  # from one budget to the next
-TOP_TOKENS_PER_WEIGHT = 2.5  # of the largest size at the largest budget; at its least, still above `SHORT`
+TOP_TOKENS_PER_WEIGHT = 7.0  # of the largest size at the largest budget; at its least still above `SHORT`
 SIZE_RANGE = 9.5  # the largest size by the smallest
 HELD_OUT_SIZE = 1.4  # the held-out size by the largest of the others
 LEAST_STEPS = 60  # a shorter run says more about its first steps than about its size
