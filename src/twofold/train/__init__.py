@@ -20,10 +20,10 @@ from twofold.train import finetune as _finetune
 from twofold.train import pretrain as _pretrain
 from twofold.train.finetune import FinetunePlan, finetune
 from twofold.train.folder import read_recipe
-from twofold.train.loop import Stopped
 from twofold.train.planning import plan
 from twofold.train.pretrain import Result, pretrain
 from twofold.train.settings import FinetuneConfig, PretrainConfig
+from twofold.train.stopping import Stopped
 
 if TYPE_CHECKING:
     from rich.console import Console

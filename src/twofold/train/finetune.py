@@ -150,9 +150,15 @@ def open_parent(path: Path) -> Model:
             f"{path} holds no model.gguf: the run is not finished; go on with it by --resume {path}."
         )
     model = load(path / "model.gguf")
-    state = checkpoint.load_latest(path / "checkpoints")
-    if state is None:
+    found = checkpoint.steps(path / "checkpoints")
+    if not found:
         return model
+    try:
+        state = checkpoint.load(checkpoint.place(path / "checkpoints", found[-1]))
+    except BadFileError as error:
+        raise BadFileError(
+            f"{error} Start from {path / 'model.gguf'}, whose weights are rounded, or remove that folder."
+        ) from error
     try:
         tensors = {name: state.tensors[f"model.{name}"].numpy() for name in model.config.shapes()}
     except KeyError as error:

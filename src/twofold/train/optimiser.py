@@ -12,6 +12,7 @@ Not covered: sharding over devices.
 """
 
 import dataclasses
+import math
 from collections.abc import Mapping
 
 import torch
@@ -85,19 +86,26 @@ class Optimiser:
     def step(self, scale: float) -> float:
         """Apply one update with all learning rates times `scale` (the schedule); drop the gradients.
 
-        Returns the norm of the whole gradient before clipping.
+        Returns the norm of the whole gradient before clipping. If that is no number, nothing is changed.
         """
         gradients = {name: _gradient(parameter) for name, parameter in self.parameters.items()}
         norm = torch.stack(torch._foreach_norm(list(gradients.values()))).norm()
+        if not math.isfinite(size := float(norm)):
+            self.drop_gradients()
+            return size
         factor = (self.config.clip / (norm + 1e-6)).clamp(max=1.0)
         self.updates += 1
         for name, rate in self.adam.items():
             self._adamw(name, gradients[name] * factor, rate * scale)
         for names in self.groups.values():
             self._muon(names, [gradients[name] * factor for name in names], scale)
+        self.drop_gradients()
+        return size
+
+    def drop_gradients(self) -> None:
+        """Forget the gradients without learning from them."""
         for parameter in self.parameters.values():
             parameter.grad = None
-        return float(norm)
 
     def _adamw(self, name: str, gradient: Tensor, rate: float) -> None:
         beta1, beta2, parameter = self.config.beta1, self.config.beta2, self.parameters[name]

@@ -18,6 +18,7 @@ from twofold.measure.ladder import Ladder
 from twofold.parameters import ModelConfig
 from twofold.train import dial, machine
 from twofold.train.display import Screen
+from twofold.train.keeper import Rule
 from twofold.train.loop import StepPlan, flops_per_token
 from twofold.train.optimiser import OptimizerConfig
 from twofold.train.settings import FinetuneConfig, PretrainConfig
@@ -171,8 +172,11 @@ def step_plan(config: PretrainConfig, chosen: dial.Plan) -> StepPlan:
 
 def shared(config: PretrainConfig | FinetuneConfig) -> dict[str, Any]:
     """Return what both kinds of run hand to the loop as it stands in their settings."""
-    names = ("seed", "checkpoint_s", "checkpoint_steps", "schedule")
-    return {name: getattr(config, name) for name in names}
+    rule = Rule(
+        seconds=config.checkpoint_s, steps=config.checkpoint_steps, keep=config.checkpoint_keep,
+        keep_best=config.checkpoint_best, share=config.checkpoint_share,
+    )  # fmt: skip
+    return {"seed": config.seed, "schedule": config.schedule, "guard": config.guard, "saving": rule}
 
 
 def own_ladder(host: machine.Machine) -> Ladder | None:
