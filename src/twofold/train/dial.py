@@ -218,6 +218,7 @@ class Plan:
     eval_tokens: int
     sample_every: int
     notes: list[str]
+    compiled: bool = False
     rules: str = BUILT_IN
 
     def model(self) -> ModelConfig:
@@ -237,6 +238,7 @@ class Plan:
         layers = f"{self.depth} layer{'s' * (self.depth != 1)}"
         read = f"{self.tokens / 1e6:.2f}M tokens ({epochs:.2g} epochs)"
         interval = f"{self.bits_per_byte_low:.2f} to {self.bits_per_byte_high:.2f}"
+        compiled = ", compiled" if self.compiled else ""
         return [
             ("model", f"{size}: {layers}, width {self.width}, {heads}"),
             ("vocabulary", f"{self.vocab:,} tokens; window of {self.context:,}"),
@@ -245,7 +247,7 @@ class Plan:
                 "rates",
                 f"Muon {self.muon_lr:.3g}, embeddings {self.embedding_lr:.3g}, head {self.head_lr:.3g}",
             ),
-            ("machine", f"{self.device}, {self.compute}, {self.threads} threads"),
+            ("machine", f"{self.device}, {self.compute}, {self.threads} threads{compiled}"),
             ("speed", f"{self.tokens_per_s:,.0f} tokens/s; {self.flops:.2g} operations in all"),
             ("memory", f"about {self.memory_bytes / 1e9:.1f} GB"),
             ("time", f"about {duration(self.wall_s)} from here to the finished files"),

@@ -31,6 +31,7 @@ STEPS_SHARE = 0.85  # of a time, before it is known better: the rest is for read
 PACKED = {".zst": 3.3, ".gz": 3.0, ".pdf": 0.1}  # bytes of text per byte of file, roughly
 EVERYTHING = 2**62
 DEFAULT_DEPTH = 4
+COMPILING_PAYS_S = 300.0
 
 
 def size(config: PretrainConfig) -> PretrainConfig:
@@ -99,6 +100,10 @@ def plan(config: PretrainConfig, corpus: Corpus, *, began: float | None = None) 
     else:
         limit_s = 1.5 if budget_s is None else min(6.0, max(1.5, 0.01 * budget_s))
         speed = machine.pace(host, shape, micro, threads=config.threads, limit_s=limit_s)
+    compiled = bool(config.compiled)
+    if config.compiled is None and _worth_compiling(host, budget_s):
+        faster = machine.compiled_pace(host, shape, micro, speed)
+        compiled, speed = faster is not None, faster or speed
     step_s, batch = 1.01 * speed.step_s(rows, micro), rows * shape.context
     most_steps = max(LEAST_STEPS, int(dial.MOST_EPOCHS * len(corpus.train) / batch))
     steps_s, notes = None, list[str]()
@@ -132,9 +137,17 @@ def plan(config: PretrainConfig, corpus: Corpus, *, began: float | None = None) 
         eval_every=max(1, steps // 10) if config.eval_every is None else config.eval_every,
         eval_tokens=config.eval_tokens or min(len(corpus.val), max(4 * shape.context, affordable)),
         sample_every=max(1, steps // 5) if config.sample_every is None else config.sample_every,
-        notes=notes, rules=dial.BUILT_IN if ladder is None else f"this machine's ladder, {ladder.name!r}",
+        notes=notes, compiled=compiled,
+        rules=dial.BUILT_IN if ladder is None else f"this machine's ladder, {ladder.name!r}",
         **rates(config.optimizer, shape.width, tokens),
     )  # fmt: skip
+
+
+def _worth_compiling(host: machine.Machine, budget_s: float | None) -> bool:
+    """Return whether a run is long enough for half a minute of compiling to pay."""
+    return (
+        budget_s is not None and budget_s >= COMPILING_PAYS_S and (host.device != "cpu" or machine.compiler())
+    )
 
 
 def _nothing_to_find_out(config: PretrainConfig) -> bool:

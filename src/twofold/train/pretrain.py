@@ -109,6 +109,8 @@ def _start(config: PretrainConfig, chosen: dial.Plan, corpus: Corpus, folder: Pa
     net = Transformer(chosen.model(), compute=set_up(steps))
     net.initialise(config.seed)
     net.to(steps.device)
+    if chosen.compiled:
+        net.compile_blocks()
     tokenizer = with_end(corpus.tokenizer, SEPARATOR)
     separator = tokenizer.special_id(SEPARATOR)
     data = Windows(

@@ -25,9 +25,10 @@ class PretrainConfig:
 
     `data`: files, folders or a hub data set; or `corpus`: the folder of a prepared one. `time` ("20m"),
     `flops` and `model.depth` sets the size of the run (`time` with `depth` is allowed); `steps` overrules
-    the number of steps. `batch`: rows of `model.context` tokens per step. `checkpoint_steps`: save every so
-    many steps instead of every `checkpoint_s` seconds; `checkpoint_keep` and `checkpoint_best`: the last ones
-    and the best stay; `checkpoint_share`: of the time, that saving may take (0: only checkpoints).
+    the number of steps. `batch`: rows of `model.context` tokens per step. `compiled`: by torch's compiler,
+    which pays in runs of more than some minutes. `checkpoint_steps`: save every so many steps instead of
+    every `checkpoint_s` seconds; `checkpoint_keep` and `checkpoint_best`: the last ones and the best stay;
+    `checkpoint_share`: of the time, that saving may take (0: only checkpoints).
     """
 
     data: tuple[str, ...] = ()
@@ -47,6 +48,7 @@ class PretrainConfig:
     device: Literal["auto", "cpu", "cuda"] = "auto"
     compute: Literal["auto", "bfloat16", "float32"] = "auto"
     threads: int | None = None
+    compiled: bool | None = None
     eval_every: int | None = None
     eval_tokens: int | None = None
     sample_every: int | None = None
