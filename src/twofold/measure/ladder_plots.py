@@ -132,6 +132,7 @@ def _draw(axes: "Axes", lines: list[Curve], label: str, title: str, ladder: Ladd
             markersize=12, label="foretold (95 %) for the\nheld-out run (star)",
         )  # fmt: skip
     shown = [value for curve in lines for _, value in [*curve.runs, *curve.held_out]]
+    shown += ladder.foretold[1:] if ladder.foretold is not None else ()
     room = 0.08 * (max(shown) - min(shown) + 1e-9)
     axes.set(xscale="log", xlabel=label, ylabel="bits per byte", title=title)
     axes.set_ylim(min(shown) - room, max(shown) + 2 * room)

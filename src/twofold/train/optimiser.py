@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 # For each step the quintic that leaves singular values nearest to 1 (in the worst case), given what the steps
 # before have made of values from 0.003 to 1: minimax fits, one after the other, as in Polar Express (Amsel et
-# al. 2025, arXiv:2505.16932). The four end within 0.2 of 1, like five steps of the Muon article's one quintic.
+# al. 2025, arXiv:2505.16932). Four end within 0.2 of 1, like five steps of the Muon article's one quintic.
 QUINTICS = (
     (8.3772, -24.7383, 18.3336),
     (4.0409, -3.0085, 0.5689),

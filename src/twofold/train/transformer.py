@@ -19,6 +19,8 @@ size, V vocabulary.
 """
 
 import math
+from collections.abc import Callable
+from typing import Any
 
 import torch
 import torch.nn.functional as F  # noqa: N812 (its usual name)
@@ -115,13 +117,13 @@ class Transformer(nn.Module):
                 else:
                     normal(parameter, 0.6 * parameter.shape[1] ** -0.5)
 
-    def compile_blocks(self) -> None:
+    def compile_blocks(self, backend: str | Callable[..., Any] = "inductor") -> None:
         """Let torch's compiler fuse what is between the products of a block, at the first step that comes.
 
-        All blocks are one program, so it is compiled once. Raises nothing here; the first step may.
+        All blocks are one program, so it is compiled once. The first step raises what the compiler raises.
         """
         for block in self.blk:
-            block.compile(dynamic=False)
+            block.compile(dynamic=False, backend=backend)
 
     def named(self) -> dict[str, nn.Parameter]:
         """Return all parameters by their canonical (GGUF) names; a tied head is not listed twice."""
