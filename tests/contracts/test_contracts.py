@@ -126,7 +126,10 @@ def test_a_family_gives_each_tensor_a_name_and_keeps_its_numbers(name: str) -> N
         array = generator.standard_normal(shape).astype(np.float32)
         there = family.to_hf_order(tensor, array, config=config)
         assert there.shape == shape
-        np.testing.assert_array_equal(family.to_gguf_order(tensor, there, config=config), array)
+        back = family.to_gguf_order(tensor, there, config=config)
+        # A family may add 1 to its norms' weights (Gemma), which rounds a last bit; order alone is exact.
+        rounding = 3e-7 if tensor.endswith("norm.weight") else 0
+        np.testing.assert_allclose(back, array, rtol=0, atol=rounding)
 
 
 @names(FAMILIES)

@@ -34,7 +34,8 @@ THEIRS = {
         "rope_type": "llama3", "rope_theta": 5e5, "factor": 8.0,
         "low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_position_embeddings": 64}}),
     "mistral": ("MistralConfig", {"sliding_window": 32}),
-    "gemma3": ("Gemma3TextConfig", {"sliding_window": 16, "query_pre_attn_scalar": 24, "num_hidden_layers": 6}),
+    "gemma3": ("Gemma3TextConfig", {
+        "sliding_window": 16, "query_pre_attn_scalar": 24, "num_hidden_layers": 6}),
     "phi3": ("Phi3Config", {
         "sliding_window": 40, "tie_word_embeddings": True, "original_max_position_embeddings": 32,
         "pad_token_id": 0, "eos_token_id": 2, "rope_parameters": {

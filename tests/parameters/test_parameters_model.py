@@ -24,7 +24,7 @@ def test_a_model_survives_its_file(family: str, type_: str, tmp_path: Path) -> N
     assert back.tokenizer.vocabulary == model.tokenizer.vocabulary
     assert set(back.tensors) == set(model.tensors)
     for name, array in model.tensors.items():
-        stored = tensor_type(name, array.shape, type_, 2)
+        stored = tensor_type(name, array.shape, type_, model.config.layers)
         expected = quantise.dequantise(quantise.quantise(array, stored), stored, array.shape)
         np.testing.assert_array_equal(back.tensors[name], expected, err_msg=name)
 

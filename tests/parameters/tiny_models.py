@@ -91,9 +91,12 @@ def random_model(family: str, *, seed: int = 0, **overrides: Any) -> Model:
 
     A `vocab_size` above that of the tokenizer gives a table with unused rows.
     """
-    make = {"qwen3": bpe_tokenizer, "qwen2": bpe_tokenizer, "gemma3": gemma_tokenizer}.get(
-        family, spm_tokenizer
-    )
+    make: Any = {
+        "qwen3": bpe_tokenizer,
+        "qwen2": bpe_tokenizer,
+        "gemma3": gemma_tokenizer,
+        "phi3": phi_tokenizer,
+    }.get(family, spm_tokenizer)
     tokenizer = make()
     shape = {"layers": 2, "ffn": 128, "context": 128, "vocab_size": tokenizer.vocab_size, **_SHAPES[family]}
     architecture = "llama" if family == "mistral" else family
@@ -126,8 +129,8 @@ def bpe_tokenizer() -> Tokenizer:
     return Tokenizer.train([TEXT], 384)
 
 
-def spm_tokenizer() -> Tokenizer:
-    """Return a tokenizer like Llama 2's: <unk> <s> </s>, 256 bytes, joined pieces, characters.
+def spm_tokenizer(more: tuple[str, ...] = ()) -> Tokenizer:
+    """Return a tokenizer like Llama 2's: <unk> <s> </s>, 256 bytes, joined pieces, characters, `more`.
 
     A piece's score is minus its rank, so that joining by score is joining in the order the pairs were learnt.
     """
@@ -139,10 +142,10 @@ def spm_tokenizer() -> Tokenizer:
         Vocabulary(
             kind="spm",
             pre="default",
-            tokens=(*special, *byte_tokens, *learnt),
-            types=(2, 3, 3, *[6] * 256, *[1] * len(learnt)),
+            tokens=(*special, *byte_tokens, *learnt, *more),
+            types=(2, 3, 3, *[6] * 256, *[1] * len(learnt), *[3] * len(more)),
             merges=(),
-            scores=(*[0.0] * 259, *[-float(rank) for rank in range(len(learnt))]),
+            scores=(*[0.0] * 259, *[-float(rank) for rank in range(len(learnt))], *[-1000.0] * len(more)),
             bos_id=1,
             eos_id=2,
             pad_id=None,
@@ -154,8 +157,13 @@ def spm_tokenizer() -> Tokenizer:
     )
 
 
+def phi_tokenizer() -> Tokenizer:
+    """Return a tokenizer like Phi-3's: Llama 2's, and specials that llama.cpp asks this architecture for."""
+    return spm_tokenizer(("<|endoftext|>", "<|end|>"))
+
+
 def gemma_tokenizer() -> Tokenizer:
-    """Return a tokenizer like Gemma's: no space in front, runs of spaces and newlines as tokens of their own."""
+    """Return a tokenizer like Gemma's: no space in front, runs of spaces and newlines are tokens."""
     joined, characters = _learn(TEXT, 160)
     first = ["<pad>", "<eos>", "<bos>", "<unk>"]
     later = ["<start_of_turn>", "<end_of_turn>"]

@@ -6,7 +6,7 @@ a family is a choice of switches, which follow from GGUF's name of the architect
     qwen3   RMSNorm on each query and key head          rotary: element i with i + D/2
     qwen2   biases on queries, keys and values          rotary: element i with i + D/2
     llama   neither                                     rotary: neighbours (Mistral is stored as llama too)
-    gemma3  norms before and after, on heads, GELU      rotary: i with i + D/2, two bases; windows in most layers
+    gemma3  norms before, after, on heads; GELU         rotary: i with i + D/2; windows, a base of their own
     phi3    q, k, v in one matrix, gate and up too      rotary: a part of the head, i with i + R/2
 
 Positions may be stretched: "linear" divides them by a factor; "llama3" divides only the slow rotations (Llama
@@ -48,8 +48,8 @@ _KEYS = {  # field -> key after "{architecture}."
 }
 # Far beyond any model of these families; a number above is damage, not size.
 _MOST = {"vocab_size": 1 << 24, "layers": 4096, "width": 1 << 16, "ffn": 1 << 20, "heads": 1024,
-         "kv_heads": 1024, "head_dim": 4096, "rotary_dim": 4096, "context": 1 << 30, "sliding_window": 1 << 30,
-         "window_pattern": 1 << 20}  # fmt: skip
+         "kv_heads": 1024, "head_dim": 4096, "rotary_dim": 4096, "context": 1 << 30,
+         "sliding_window": 1 << 30, "window_pattern": 1 << 20}  # fmt: skip
 _OPTIONAL = ("sliding_window", "window_pattern", "local_theta", "attention_scale")
 
 
@@ -101,7 +101,7 @@ class ModelConfig:
     `architecture`: GGUF's name. `family`: whose Hugging Face folder it is ("mistral" is stored as llama);
     by default the architecture. `tied`: one table reads and writes tokens. `sliding_window`: how many tokens
     back one sees, itself among them, None for all the way; each `window_pattern`-th layer sees all (None: no
-    layer). `rotary_dim`: how much of a head positions turn, 0 becomes all. `local_theta`: the base of rotations
+    layer). `rotary_dim`: how much of a head positions turn, 0 becomes all. `local_theta`: the rotary base
     in layers with a window, None for the same. `attention_scale`: what scores are multiplied by, None for
     1 / sqrt(head_dim). `vocab_size` counts rows of the table, padding included.
     """
@@ -157,7 +157,8 @@ class ModelConfig:
             )
         if self.rotary_dim % 2 or not 2 <= self.rotary_dim <= self.head_dim:
             raise BadFileError(
-                f"Positions turn {self.rotary_dim} of a head of {self.head_dim}: the model's settings are damaged."
+                f"Positions turn {self.rotary_dim} of a head of {self.head_dim}: "
+                "the model's settings are damaged."
             )
         if (
             self.rope_scaling

@@ -49,7 +49,7 @@ class Model:
     """A model in memory or on the disk.
 
     `tensors`: GGUF name -> float32 array [rows, columns] or [n]; made at each look-up if from a file.
-    Beside the names of `config.shapes()` it may hold those of `config.rope_tensors`, or `rope_freqs.weight` [D/2].
+    Beside the names of `config.shapes()` it may hold those of `config.rope_tensors`, or `rope_freqs.weight`.
     """
 
     config: ModelConfig

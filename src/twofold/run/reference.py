@@ -154,7 +154,7 @@ def rotations(config: ModelConfig, context: int, factors: Floats | None) -> tupl
 
 
 def local_rotations(config: ModelConfig, context: int) -> tuple[Floats, Floats]:
-    """Return the same for layers with a window where these have a base of their own, which is never stretched."""
+    """Return the same for layers with a window whose base is their own; it is never stretched."""
     return _turns(config, config.local_theta or config.rope_theta, context, 1.0)
 
 

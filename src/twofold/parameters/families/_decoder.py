@@ -47,7 +47,7 @@ _FIELDS = {  # ModelConfig -> config.json
 
 
 def hf_name(name: str, own: Mapping[str, str] | None = None) -> str:
-    """Return Hugging Face's name of the tensor that GGUF calls `name`; `own`: a family's own parts of blocks."""
+    """Return Hugging Face's name of the tensor that GGUF calls `name`; `own`: a family's names of parts."""
     if name in _TOP:
         return _TOP[name]
     _, layer, part, kind = name.split(".")

@@ -1,9 +1,10 @@
-"""Gemma 3, the text models and the text part of the others (Gemma Team, 2025, arXiv 2503.19786).
+"""Gemma 3, text (Gemma Team, 2025, arXiv 2503.19786).
 
-Five of six layers see only a window of tokens and have a rotary base of their own; norms stand before and after
-attention and feed-forward, and on each query and key head; the gate is a GELU in its tanh form; embeddings are
-scaled by the square root of the width. GGUF holds the norms' weights with the 1 that Hugging Face adds when it
-runs them. Not covered: pictures, Gemma 1, 2, 3n and 4, softcapped logits.
+Five of six layers see only a window of tokens and have a rotary base of their own; norms stand before and
+after attention and feed-forward, and on each query and key head; the gate is a GELU in its tanh form;
+embeddings are scaled by the square root of the width. GGUF holds the norms' weights with the 1 that Hugging
+Face adds when it runs them. Not covered: folders that hold pictures' weights too (their GGUF files open),
+Gemma 1, 2, 3n and 4, softcapped logits.
 """
 
 from collections.abc import Mapping
@@ -87,7 +88,7 @@ def from_hf(config: Mapping[str, Any]) -> ModelConfig:
 
 
 def _split_rope(settings: dict[str, Any]) -> Any:
-    """Return the rotary base of layers with a window; the settings keep that of the others, in the flat form."""
+    """Return the rotary base of layers with a window; the settings keep that of the others, flat."""
     rope = settings.get("rope_parameters")
     if isinstance(rope, Mapping) and "full_attention" in rope:  # transformers 5
         settings["rope_parameters"] = {"rope_theta": 1e6, **(rope["full_attention"] or {})}
@@ -97,7 +98,7 @@ def _split_rope(settings: dict[str, Any]) -> Any:
 
 
 def _pattern(settings: Mapping[str, Any], layers: int) -> int:
-    """Return which layers see everything: each so-manieth."""
+    """Return the number n for which each n-th layer sees everything. Raises BadFileError."""
     types = settings.get("layer_types")
     pattern = settings.get("sliding_window_pattern", settings.get("_sliding_window_pattern", _PATTERN))
     if isinstance(types, list) and "full_attention" in types:

@@ -1,9 +1,10 @@
 """Phi-3, Phi-3.5-mini and Phi-4-mini (Microsoft, 2024, arXiv 2404.14219 and 2503.01743).
 
 The graph of Llama, but queries, keys and values are rows of one matrix, gate and up of another, as in GGUF;
-positions turn element i with i + R/2, in Phi-4-mini only three quarters of each head. Contexts longer than the
-one it was trained on are reached by LongRoPE (arXiv 2402.13753). Not covered: Phi-1 and 2, mixtures of experts,
-small (block-sparse), pictures and sound; Phi-4-mini's tokenizer, which cuts words in a way of its own.
+positions turn element i with i + R/2, in Phi-4-mini only three quarters of each head. Contexts longer than
+the one it was trained on are reached by LongRoPE (arXiv 2402.13753). Not covered: Phi-1 and 2, Phi-3-small
+(block-sparse), mixtures of experts, pictures and sound; Phi-4-mini's tokenizer, which cuts words in a way of
+its own.
 """
 
 import math
