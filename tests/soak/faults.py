@@ -27,6 +27,10 @@ from pathlib import Path
 from kill_training import compare, ended, last_step, read, start, story, wait, weights
 from rich.console import Console
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "train"))
+from several import scenario
+
+from twofold.base import runlog
 from twofold.train import PretrainConfig, pretrain, resume
 from twofold.train.checkpoint import TENSORS, place, steps
 from twofold.train.dial import ShapeConfig
@@ -53,6 +57,7 @@ def main() -> int:
         rows = strikes(alone, folder / "struck", options.strikes, chance)
         rows += [damages(alone, folder / "damaged", options.damages, chance)]
         rows += [full_disk(alone, folder / "full")]
+        rows += [lost_process(alone, folder / "lost", chance)]
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     for what, times, again, said, fine in rows:
@@ -111,6 +116,7 @@ def strikes(alone: Path, run: Path, count: int, chance: random.Random) -> list[R
     twin(alone, run)
     began = time.monotonic()
     again: dict[int, list[int]] = {signal.SIGKILL: [], signal.SIGTERM: []}
+    times = dict.fromkeys(again, 0)
     sentences: dict[int, str] = {}
     quiet = 0  # processes that were told to stop and did not say how to go on
     number, reached = None, 0
@@ -131,6 +137,7 @@ def strikes(alone: Path, run: Path, count: int, chance: random.Random) -> list[R
             again[number].append(max(0, reached - went_on_from(run)))
         if strike < count:
             number, reached = number_now, max(reached, last_step(run))
+            times[number] += 1
             if number == signal.SIGTERM:
                 sentence = said(run, r"Stopped; .*--resume RUN")
                 sentences[number] = sentence or sentences.get(number, "")
@@ -140,7 +147,7 @@ def strikes(alone: Path, run: Path, count: int, chance: random.Random) -> list[R
         print(f"{quiet} were told to stop before they had begun, and said nothing")
     sentences[signal.SIGKILL] = said(run, r"Going on from step [\d,]+\.")
     return [
-        (name, len(again[number]), again[number], sentences.get(number, ""), fine and number in sentences)
+        (name, times[number], again[number], sentences.get(number, ""), fine and number in sentences)
         for name, number in (("kill -9", signal.SIGKILL), ("SIGTERM", signal.SIGTERM))
     ]
 
@@ -150,7 +157,7 @@ def damages(alone: Path, run: Path, count: int, chance: random.Random) -> Row:
     twin(alone, run)
     began = time.monotonic()
     again: list[int] = []
-    sentence, unsaid = "", 0
+    sentence, unsaid, reached = "", 0, 0
     checkpoints = run / "checkpoints"
     for number in range(1, count + 1):
         child = start(going(run))
@@ -224,6 +231,38 @@ def full_disk(alone: Path, run: Path) -> Row:
     finally:
         if small == 0:
             subprocess.run(["umount", str(run)], capture_output=True)
+
+
+def lost_process(alone: Path, run: Path, chance: random.Random) -> Row:
+    """Kill one of two processes in the middle of a step, several times, and let one alone finish.
+
+    Sums are made in another order by two processes, so the end is the same but for rounding.
+    """
+    twin(alone, run)
+    again: list[int] = []
+    fine, sentence = True, ""
+    for _ in range(3):
+        victim = chance.randrange(2)
+        spec = {"processes": 2, "out": str(run), "resume": True, "kill": [victim, STEPS // 6]}
+        result = scenario(spec)
+        found = re.search(r"Process \d of 2: .*", result["said"][1 - victim].replace(str(run), "RUN"))
+        fine = fine and result["codes"][1 - victim] == 1 and found is not None
+        sentence = found.group() if found else sentence
+    reached = last_step(run)
+    fine = ended(start(going(run))) == 0 and fine
+    again.append(reached - went_on_from(run))
+    return "one of two processes lost", 3, again, sentence, fine and close(alone, run)
+
+
+def close(alone: Path, run: Path) -> bool:
+    """Return whether two runs have the same losses but for rounding, which grows with the steps."""
+    pairs = [
+        [r["loss_nats"] for r in runlog.read(one / "metrics.jsonl") if "loss_nats" in r]
+        for one in (alone, run)
+    ]
+    worst = max(abs(a - b) for a, b in zip(*pairs, strict=True))
+    print(f"losses of two processes differ from those of one by at most {worst:.2g} nats")
+    return worst < 0.05
 
 
 if __name__ == "__main__":

@@ -25,6 +25,7 @@ from twofold.train import (  # noqa: E402
     pretrain,
     resume,
 )
+from twofold.train.appointment import read_decisions  # noqa: E402
 from twofold.train.finetune import open_parent  # noqa: E402
 from twofold.train.folder import read_recipe  # noqa: E402
 
@@ -160,7 +161,7 @@ def test_a_run_that_would_come_too_late_ends_sooner_and_replays_that(text, tmp_p
     monkeypatch.setattr("twofold.train.machine.pace", fixed)
     slow_clock(monkeypatch, 0.5)  # and they take 0.5 s
     result = pretrain(timed(text, tmp_path / "a"))
-    decisions = loop.read_decisions(tmp_path / "a")
+    decisions = read_decisions(tmp_path / "a")
     assert decisions
     assert result.trained.steps == decisions[-1]["steps"] < result.plan.steps
     assert result.trained.steps * 0.5 == pytest.approx(result.plan.budget_s, abs=1.5)
@@ -173,12 +174,12 @@ def test_a_run_that_would_come_too_late_ends_sooner_and_replays_that(text, tmp_p
         broken_at(patch, decisions[0]["step"] + 1)
         with pytest.raises(Stop):
             pretrain(timed(text, tmp_path / "b", checkpoint_steps=10_000, checkpoint_share=0.0))
-    known = loop.read_decisions(tmp_path / "b")
+    known = read_decisions(tmp_path / "b")
     assert len(known) == 1
     slow_clock(monkeypatch, 0.0001)
-    monkeypatch.setattr(loop, "IDLE", 0.0)
+    monkeypatch.setattr("twofold.train.appointment.IDLE", 0.0)
     resume(tmp_path / "b")
-    assert loop.read_decisions(tmp_path / "b") == known
+    assert read_decisions(tmp_path / "b") == known
     scales = [r["lr_scale"] for r in records(tmp_path / "b") if r["lr_scale"] is not None]
     assert len(scales) == known[0]["steps"]
 

@@ -199,7 +199,7 @@ def test_checkpoints_are_written_in_the_background_from_a_copy(tmp_path):
 
     now = state(5)
     one = Keeper(tmp_path, Rule(steps=5, share=0.0), print, write=slow)
-    one.offer(5, lambda: now, marked=False)  # returns although nothing is written
+    one.offer(5, lambda: now)  # returns although nothing is written
     assert checkpoint.steps(tmp_path) == []
     now.tensors["model.a"].zero_()
     gate.set()
@@ -211,10 +211,10 @@ def test_checkpoints_are_written_in_the_background_from_a_copy(tmp_path):
 def test_what_is_newest_is_used(tmp_path):
     one, said = keeper(tmp_path, steps=2)
     assert one.newest() is None
-    one.offer(2, lambda: state(2), marked=False)
+    one.offer(2, lambda: state(2))
     one.wait()
     one._ring_s = -1e9
-    one.offer(3, lambda: state(3), marked=False)
+    one.offer(3, lambda: state(3))
     one.close()
     assert keeper(tmp_path)[0].newest().step == 3
     checkpoint.save_state(tmp_path, state(7))
@@ -237,7 +237,7 @@ def test_an_unfinished_step_yields_to_the_same_step_finished(tmp_path):
 
 def test_a_full_disk_is_said_once_and_what_is_there_stays(tmp_path, monkeypatch):
     one, said = keeper(tmp_path, steps=1, share=0.0)
-    one.offer(1, lambda: state(1), marked=False)
+    one.offer(1, lambda: state(1))
     one.wait()
     with monkeypatch.context() as patch:
 
@@ -246,7 +246,7 @@ def test_a_full_disk_is_said_once_and_what_is_there_stays(tmp_path, monkeypatch)
 
         patch.setattr(os, "fsync", full)
         for step in (2, 3, 4):
-            one.offer(step, lambda step=step: state(step), marked=False)
+            one.offer(step, lambda step=step: state(step))
         one.wait()
         assert not one.save(lambda: state(4), finished=True)
     assert said == [
@@ -273,7 +273,7 @@ def test_the_ring_takes_no_more_than_its_share(tmp_path, monkeypatch):
     monkeypatch.setattr(one.ring, "write", slow)
     for step in range(100):
         clock[0] += 1.0
-        one.offer(step, lambda step=step: state(step), marked=False)
+        one.offer(step, lambda step=step: state(step))
     assert written == list(range(0, 100, 5))  # half a second each, in ten times that
 
 

@@ -56,6 +56,9 @@ class State:
         tensors = {}
         for name, tensor in self.tensors.items():
             room = None if into is None else into.get(name)
+            if hasattr(tensor, "to_local"):  # shards
+                tensors[name] = tensor.detach().to("cpu", copy=True)
+                continue
             if room is None or room.shape != tensor.shape or room.dtype != tensor.dtype:
                 room = torch.empty(tensor.shape, dtype=tensor.dtype)
             tensors[name] = room.copy_(tensor.detach())
@@ -103,14 +106,25 @@ def steps(folder: Path) -> list[int]:
     return sorted(int(path.name.removeprefix(PREFIX)) for path in found if (path / FACTS).is_file())
 
 
-def load(path: Path) -> State:
-    """Return the checkpoint at `path`. Raises BadFileError when it is not what was written."""
+def load(path: Path, tensors: Callable[[Path], dict[str, Tensor]] | None = None) -> State:
+    """Return the checkpoint at `path`, whole. Raises BadFileError when it is not what was written.
+
+    `tensors` reads them in another way.
+    """
     try:
         verify(path)
         facts = json.loads((path / FACTS).read_bytes())
-        return State(int(facts.pop("step")), decoded(path / TENSORS), facts)
+        return State(int(facts.pop("step")), (tensors or _tensors)(path), facts)
     except (OSError, ValueError, KeyError, BadFileError) as error:
         raise BadFileError(f"The checkpoint {path} is damaged ({reason(error)}).") from error
+
+
+def _tensors(path: Path) -> dict[str, Tensor]:
+    if (path / TENSORS).exists():
+        return decoded(path / TENSORS)
+    from twofold.train import shards  # written by several processes; torch's part for that loads slowly
+
+    return shards.load_whole(path)
 
 
 def verify(path: Path) -> None:

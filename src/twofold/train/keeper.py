@@ -25,6 +25,7 @@ from torch import Tensor
 from twofold.base.errors import TwofoldError
 from twofold.train import checkpoint
 from twofold.train.checkpoint import State, Tell, reason
+from twofold.train.parallel import Several, Team
 from twofold.train.ring import Ring
 
 Collect = Callable[[], State]
@@ -54,8 +55,12 @@ class Keeper:
         tell: Tell,
         *,
         write: Callable[[Path, State], object] = checkpoint.save_state,
+        ring: bool = True,
+        first: bool = True,
     ) -> None:
+        """`write` makes a checkpoint; `first`: whether this process also tidies the folder up."""
         self.folder, self.rule, self._tell, self._write = folder, rule, tell, write
+        self._rings, self._first = ring and rule.share > 0, first
         self.ring = Ring(folder)
         self.spent_s = 0.0  # that steps waited, and processor time of the thread
         self._writer: threading.Thread | None = None
@@ -66,7 +71,7 @@ class Keeper:
         self._room: dict[str, Tensor] = {}
         self._ill: set[str] = set()  # what is known not to work
 
-    def newest(self) -> State | None:
+    def newest(self, read: Callable[[Path], State] = checkpoint.load) -> State | None:
         """Return the state to go on from: the ring's or the newest checkpoint that is whole; None if new.
 
         Raises BadFileError when there is something and nothing of it is whole.
@@ -76,7 +81,7 @@ class Keeper:
         if last is not None and (not durable or self._ahead(last, durable[-1])):
             return last
         try:
-            return checkpoint.load_latest(self.folder, self._tell)
+            return checkpoint.load_latest(self.folder, self._tell, read)
         except TwofoldError:
             if last is None:
                 raise
@@ -87,34 +92,41 @@ class Keeper:
         left = len(checkpoint.facts_of(self.folder, step).get("due", []))
         return last.step > step or (last.step == step and len(last.facts["due"]) < left)
 
-    def offer(self, step: int, collect: Collect, *, marked: bool, log_error: OSError | None = None) -> None:
-        """Save what the rule asks for after `step`, and return at once; `marked` steps get a checkpoint.
+    def offer(
+        self, step: int, collect: Collect, *, wanted: bool | None = None, log_error: OSError | None = None
+    ) -> None:
+        """Save what the rule asks for after `step`, and return at once.
 
-        `log_error`: why the run's log could not be written; a state that is ahead of it is not kept.
+        `wanted`: whether there is to be a checkpoint here, by default what `due` says. `log_error`: why the
+        run's log could not be written; a state that is ahead of it is not kept.
         """
         self._look()
         self._health("log", f"The record of step {step:,}", log_error, self._safe())
         if log_error is not None:
             return
-        now_s = time.monotonic()
-        interval_s = max(self.rule.seconds, self._cost_s / self.rule.share if self.rule.share else 0.0)
-        due = step % self.rule.steps == 0 if self.rule.steps else now_s - self._saved_s >= interval_s
-        if marked or (due and (self.rule.steps or self._writer is None)):
+        if self.due(step) if wanted is None else wanted:
             self.wait()
             self._begin(collect())
-        if self.rule.share and now_s - self._ring_s >= self._ring_cost_s / self.rule.share:
+        if self._rings and time.monotonic() - self._ring_s >= self._ring_cost_s / self.rule.share:
             self._to_ring(collect())
+
+    def due(self, step: int) -> bool:
+        """Return whether it is time for a checkpoint."""
+        if self.rule.steps:
+            return step % self.rule.steps == 0
+        interval_s = max(self.rule.seconds, self._cost_s / self.rule.share if self.rule.share else 0.0)
+        return self._writer is None and time.monotonic() - self._saved_s >= interval_s
 
     def save(self, collect: Collect, *, finished: bool) -> bool:
         """Save everything and wait for it; return whether it is on the disk. `finished`: the run is done."""
         self.wait()
         state = collect()
-        if not finished and self.rule.share:
+        if not finished and self._rings:
             self._to_ring(state)  # takes the least time
         self._begin(state)
         self.wait()
         saved = "checkpoint" not in self._ill
-        if finished and saved:
+        if finished and saved and self._first:
             checkpoint.prune(self.folder, keep=self.rule.keep, keep_best=self.rule.keep_best, running=False)
             self.ring.remove()
         return saved
@@ -133,7 +145,7 @@ class Keeper:
     def back_to(self, step: int) -> None:
         """Forget all checkpoints after `step`: the run has gone back to it."""
         self.wait()
-        for later in checkpoint.steps(self.folder):
+        for later in checkpoint.steps(self.folder) if self._first else []:
             if later > step:
                 checkpoint.remove(self.folder, later)
 
@@ -152,7 +164,9 @@ class Keeper:
         began = time.thread_time()
         try:
             self._write(self.folder, state)
-            checkpoint.prune(self.folder, keep=self.rule.keep, keep_best=self.rule.keep_best, running=True)
+            if self._first:
+                rule = self.rule
+                checkpoint.prune(self.folder, keep=rule.keep, keep_best=rule.keep_best, running=True)
         except OSError as error:
             self._error = error
         self._cost_s += time.thread_time() - began
@@ -194,3 +208,29 @@ class Keeper:
         elif error is None and what in self._ill:
             self._ill.remove(what)
             self._tell(f"{name} is saved: the disk works again.")
+
+
+class Idle(Keeper):
+    """Saves nothing: another process of the team does, which holds the same."""
+
+    def offer(
+        self, step: int, collect: Collect, *, wanted: bool | None = None, log_error: OSError | None = None
+    ) -> None:
+        pass
+
+    def save(self, collect: Collect, *, finished: bool) -> bool:
+        return True
+
+
+def keeper(folder: Path, rule: Rule, tell: Tell, team: Team, *, sharded: bool) -> Keeper:
+    """Return what keeps the state of a run of `team`."""
+    if not isinstance(team, Several):
+        return Keeper(folder, rule, tell)
+    if not sharded:
+        return Keeper(folder, rule, tell) if team.speaks else Idle(folder, rule, tell, first=False)
+    from twofold.train import shards  # torch's part for this loads slowly
+
+    def write(place: Path, state: State) -> None:
+        shards.save_state(place, state, team)
+
+    return Keeper(folder, rule, tell, write=write, ring=False, first=team.speaks)

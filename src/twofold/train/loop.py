@@ -9,41 +9,43 @@ and a resumed run replays it.
 After a step comes what is due (a score on held-out text, samples); only then is the step saved. A run that is
 stopped before that saves what is still due, and the resumed one does it first.
 
-Not covered: more than one device.
+Under torchrun several processes run this same loop, each on its rows of every batch (parallel.py); the first
+one alone writes and speaks.
+
+Not covered: schedules for batch size.
 """
 
 import dataclasses
-import json
 import math
 import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from twofold.base import runlog
 from twofold.base.errors import TwofoldError
-from twofold.base.files import append
 from twofold.base.runlog import RunLog
 from twofold.parameters import ModelConfig
 from twofold.tokens import Tokenizer
 from twofold.train import checkpoint
+from twofold.train.appointment import LOOKS, append_decision, read_decisions, steps_in_time
 from twofold.train.data import Batch, Data
 from twofold.train.display import Screen
 from twofold.train.evaluation import HeldOut, Score, sample
 from twofold.train.guard import Guard, GuardConfig
-from twofold.train.keeper import Keeper, Rule
-from twofold.train.optimiser import Optimiser, OptimizerConfig
+from twofold.train.keeper import Rule, keeper
+from twofold.train.optimiser import OptimizerConfig
+from twofold.train.parallel import ALONE, Several, SilentLog, Team, losses_told
 from twofold.train.schedule import Schedule, ScheduleConfig
+from twofold.train.sharding import Learner, in_shards, learner
 from twofold.train.stopping import Stopped, Stopping
 from twofold.train.transformer import Transformer
 
+Read = Callable[[Path], checkpoint.State]
 SAMPLE_TOKENS = 48
-OVERRUN = 1.03  # a run may come this much too late before its end is moved forward …
-IDLE = 0.90  # … and this much too early before it is moved back
 SCORE_KEYS = ("val_loss_nats", "bits_per_byte", "val_tokens", "val_bytes")
-LOOKS = 50  # how often in a run the clock is looked at
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -69,6 +71,7 @@ class StepPlan:
     most_steps: int
     eval_every: int
     sample_every: int
+    layout: str
     saving: Rule
     guard: GuardConfig
     optimizer: OptimizerConfig
@@ -110,18 +113,24 @@ def flops_per_token(config: ModelConfig) -> float:
     return 6.0 * (config.parameters - lookups + attention)
 
 
-def gradients(net: Transformer, batch: Batch, micro_rows: int) -> Tensor:
-    """Add the gradients of a batch's mean loss to the parameters; return that loss in nats."""
+def gradients(net: Transformer, batch: Batch, micro_rows: int, learner: Learner | None = None) -> Tensor:
+    """Add the gradients of a batch's mean loss to the parameters; return that loss in nats.
+
+    With a `learner` on several processes, each does its rows; the mean of what they return is the loss.
+    """
+    learner = learner or Learner(net)
     device = net.token_embd.device
-    counted = max(1, batch.counted)
+    counted = max(1, batch.counted) / learner.team.size
+    batch = learner.team.share(batch)
     total = torch.zeros((), device=device)
     for start in range(0, len(batch.ids), micro_rows):
         rows = slice(start, start + micro_rows)
         ids, targets, documents = (
             torch.from_numpy(array[rows]).to(device) for array in (batch.ids, batch.targets, batch.documents)
         )
-        loss = net.loss(ids, targets, documents) / counted
-        loss.backward()  # type: ignore[no-untyped-call]
+        with learner.micro_batch(last=start + micro_rows >= len(batch.ids)):
+            loss = learner.loss(ids, targets, documents) / counted
+            loss.backward()  # type: ignore[no-untyped-call]
         total += loss.detach()
     return total
 
@@ -139,14 +148,18 @@ class Run:
         folder: Path,
         screen: Screen,
         prompts: list[list[int]],
+        team: Team = ALONE,
     ) -> None:
         """Start at step 0; `resume` goes to the last checkpoint. `prompts`: token ids to sample from."""
+        self.team = team
+        self.sharded = in_shards(plan.layout, net, team)
+        self.learner = learner(net, team, sharded=self.sharded)
         self.net, self.data, self.held_out, self.tokenizer = net, data, held_out, tokenizer
         self.plan, self.folder, self.screen, self.prompts = plan, folder, screen, prompts
-        self.optimiser = Optimiser(net.named(), plan.optimizer, compute=net.compute)
+        self.optimiser = self.learner.optimiser(plan.optimizer)
         self.schedule = Schedule.of(plan.schedule, plan.steps)
         self.guard = Guard(plan.guard)
-        self.keeper = Keeper(folder / "checkpoints", plan.saving, self._trouble)
+        self.keeper = keeper(folder / "checkpoints", plan.saving, self._trouble, team, sharded=self.sharded)
         self.step = 0
         self.shift = 0  # batches left out by going back
         self.went_back: int | None = None  # the step to which, last
@@ -166,12 +179,22 @@ class Run:
 
     def resume(self) -> bool:
         """Go to where the run was last saved, if it was; return whether."""
-        state = self.keeper.newest()
+        state = self._fetch(self.keeper.newest)
         if state is None:
             return False
         self._take(state)
         self.before_s = state.facts["elapsed_s"]
         return True
+
+    def _fetch(self, find: Callable[[Read], checkpoint.State | None]) -> checkpoint.State | None:
+        """Return a state that was saved, found and read by `find`, in every process of the team."""
+        if not isinstance(self.team, Several):
+            return find(checkpoint.load)
+        from twofold.train import shards
+
+        return shards.fetch(
+            find, lambda: self.state().tensors, self.keeper.folder, self.team, sharded=self.sharded
+        )
 
     def _take(self, state: checkpoint.State) -> None:
         """Become what was saved."""
@@ -180,7 +203,7 @@ class Run:
             weights = self.net.named()
             with torch.no_grad():
                 for name, parameter in weights.items():
-                    parameter.copy_(state.tensors[f"model.{name}"])
+                    self.learner.fill(parameter, state.tensors[f"model.{name}"])
             self.optimiser.load_state_dict(_below("optimiser.", state.tensors))
             torch.set_rng_state(state.tensors["rng"])
             self.schedule = Schedule(**facts["schedule"])
@@ -229,8 +252,10 @@ class Run:
         fresh = self.step == 0 and not self.due
         if fresh and self.plan.eval_every:
             self.due = ["evaluate"]
-        log = RunLog(self.folder / "metrics.jsonl", resume_step=None if fresh else self.step)
-        with log, Stopping() as stopping, self.screen.running(self):
+        path, resume_step = self.folder / "metrics.jsonl", None if fresh else self.step
+        log = RunLog(path, resume_step=resume_step) if self.team.speaks else SilentLog()
+        lost = losses_told(self.team, lambda: f"after step {self.step:,}; go on with --resume {self.folder}")
+        with lost, log, Stopping(alone=self.team.size == 1) as stopping, self.screen.running(self):
             try:
                 self._train(log, stopping)
             except Stopped:
@@ -250,7 +275,7 @@ class Run:
             self._do_what_is_due(log, stopping)
             if self.step == self.schedule.steps:
                 break
-            self.keeper.offer(self.step, self.state, marked=self._anchors(), log_error=log.behind)
+            self.keeper.offer(self.step, self.state, wanted=self._wanted(log), log_error=log.behind)
             stopping.check()
             self._decide()
             self._step(log, stopping)
@@ -260,10 +285,11 @@ class Run:
                 f"then finish with --resume {self.folder}."
             )
 
-    def _anchors(self) -> bool:
-        """Return whether here is to be a checkpoint to roll back to, and is none yet."""
-        here = self.step % self.plan.anchor_every == 0
-        return here and self.step not in checkpoint.anchors(self.keeper.folder)
+    def _wanted(self, log: RunLog) -> bool:
+        """Return whether there is to be a checkpoint here; all processes agree."""
+        anchor = self.step % self.plan.anchor_every == 0
+        anchor = anchor and self.step not in checkpoint.anchors(self.keeper.folder)
+        return bool(self.team.agree(log.behind is None and (anchor or self.keeper.due(self.step))))
 
     def _saved(self, log: RunLog, *, finished: bool) -> bool:
         """Save for good; return whether all of it is on the disk."""
@@ -281,7 +307,9 @@ class Run:
         batch = self.data.batch(self.step + self.shift)
         scale = self.schedule.scale(self.step)
         with stopping.abandoning():
-            loss_nats = float(gradients(self.net, batch, self.plan.micro_rows))
+            loss_nats = float(gradients(self.net, batch, self.plan.micro_rows, self.learner))
+        loss_nats, asked = self.team.mean(loss_nats, float(stopping.came))
+        stopping.agreed = self.team.size > 1 and asked > 0
         norm, refused = math.nan, self.guard.refuses(loss_nats)
         if refused is None:
             norm = self.optimiser.step(scale)
@@ -320,9 +348,11 @@ class Run:
             return
         self.keeper.wait()
         bad, at = self.guard.bad, self.step
-        saved = [s for s in checkpoint.anchors(self.keeper.folder) if s <= at - bad]
-        if saved and saved[-1] != self.went_back:
-            state = checkpoint.load(checkpoint.place(self.keeper.folder, saved[-1]))
+        anchors = [s for s in checkpoint.anchors(self.keeper.folder) if s <= at - bad]
+        anchor = self.team.agree(anchors[-1] if anchors else -1)
+        if anchor >= 0 and anchor != self.went_back:
+            state = self._fetch(lambda read: read(checkpoint.place(self.keeper.folder, anchor)))
+            assert state is not None
             shift = self.shift + at - state.step
             self._take(state)
             self.shift, self.went_back = shift, state.step
@@ -344,12 +374,12 @@ class Run:
         self.screen.say(sentence, "yellow")
 
     def _utilisation(self, tokens_per_s: float) -> float:
-        return tokens_per_s * flops_per_token(self.net.config) / self.plan.peak_flops
+        return tokens_per_s * flops_per_token(self.net.config) / self.plan.peak_flops / self.team.size
 
     def _evaluate(self, log: RunLog, stopping: Stopping) -> None:
         began = time.perf_counter()
         with stopping.abandoning():
-            score = self.held_out.score(self.net)
+            score = self.held_out.score(self.net, self.learner)
         self.score = score
         facts = dict(zip(SCORE_KEYS, dataclasses.astuple(self.score), strict=True))
         log.write(step=self.step, **facts, evaluation_s=time.perf_counter() - began)
@@ -361,7 +391,10 @@ class Run:
         samples = []
         with stopping.abandoning():
             for number, prompt in enumerate(self.prompts):
-                ids = sample(self.net, prompt, count=SAMPLE_TOKENS, seed=self.plan.seed + number, stop=stop)
+                ids = sample(
+                    self.net, prompt, count=SAMPLE_TOKENS, seed=self.plan.seed + number, stop=stop,
+                    learner=self.learner,
+                )  # fmt: skip
                 text = self.tokenizer.decode(ids)
                 samples.append({"prompt": self.tokenizer.decode(prompt), "text": text})
         self.samples = samples
@@ -378,53 +411,38 @@ class Run:
         self._marks.append((self.step, self.elapsed_s))
         if any(decision["step"] >= self.step for decision in self.decisions):
             return  # what is known already is replayed, not decided again
-        steps = self._steps_in_time(self.plan.budget_s)
+        steps = self.team.agree(self._decided(self.plan.budget_s))
         if steps == self.schedule.steps:
             return
-        decision = {"step": self.step, "steps": steps, "elapsed_s": round(self.elapsed_s, 1)}
-        try:
-            append_decision(self.folder, decision)
-        except OSError:
-            return  # what could not be replayed is not decided; it will be tried again
-        self.decisions.append(decision)
+        self.decisions.append({"step": self.step, "steps": steps})
         self.schedule = self.schedule.end_at(self.step, steps)
         self.screen.decided(self, steps)
 
-    def _steps_in_time(self, budget_s: float) -> int:
-        """Return at which step the run should end to take `budget_s`, at its pace of late."""
-        planned = self.schedule.steps
-        step, elapsed_s = self._marks[max(0, len(self._marks) - 6)]
-        if self.step - step < 2:
-            return planned
-        pace_s = (self.elapsed_s - elapsed_s) / (self.step - step)
-        room = self.step + max(1, math.floor((budget_s - self.elapsed_s) / pace_s))
-        end_s = self.elapsed_s + (planned - self.step) * pace_s
-        if self.step >= self.schedule.decay_start:
-            return min(planned, room) if end_s > budget_s * OVERRUN else planned
-        # The stable part may last as long as there is time for the decay after it: nothing is decided early.
-        decay_s = (planned - self.schedule.decay_start) * pace_s
-        if self.elapsed_s + decay_s > budget_s:
-            return min(planned, room)
-        soon = self.step + 2 * max(1, self.plan.steps // LOOKS) > self.schedule.decay_start
-        return max(planned, min(room, self.plan.most_steps)) if soon and end_s < budget_s * IDLE else planned
+    def _decided(self, budget_s: float) -> int:
+        """Return how many steps the run shall have, after writing it down if that is something new."""
+        steps = steps_in_time(
+            self.schedule,
+            self._marks,
+            self.step,
+            self.elapsed_s,
+            budget_s,
+            self.plan.steps,
+            self.plan.most_steps,
+        )
+        if steps != self.schedule.steps and self.team.speaks:
+            decision = {"step": self.step, "steps": steps, "elapsed_s": round(self.elapsed_s, 1)}
+            try:
+                append_decision(self.folder, decision)
+            except OSError:
+                return self.schedule.steps  # what could not be replayed is not decided; it is tried again
+        return steps
 
     def _trained(self) -> Trained:
-        records = runlog.read(self.folder / "metrics.jsonl")
+        records = runlog.read(self.folder / "metrics.jsonl") if self.team.speaks else []
         shares = [record["utilisation"] for record in records if record.get("utilisation") is not None]
-        score = self.score or self.held_out.score(self.net)
+        score = self.score or self.held_out.score(self.net, self.learner)
         middle = sorted(shares)[len(shares) // 2] if shares else 0.0
         return Trained(score, self.step, self.tokens, self.elapsed_s, middle, self.samples)
-
-
-def read_decisions(folder: Path) -> list[dict[str, Any]]:
-    """Return the decisions to end sooner that a run's folder holds, in order."""
-    path = folder / "decisions.jsonl"
-    return runlog.read(path) if path.exists() else []
-
-
-def append_decision(folder: Path, decision: dict[str, Any]) -> None:
-    """Write a decision to the disk before it counts."""
-    append(folder / "decisions.jsonl", (json.dumps(decision) + "\n").encode())
 
 
 def _below(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -8,7 +8,8 @@ channels, take AdamW (Loshchilov & Hutter 2019, arXiv:1711.05101).
 
 The state is plain tensors by parameter name, so that a checkpoint is a dictionary.
 
-Not covered: sharding over devices.
+How the work is shared by several processes is in sharding.py, which overrides `local`, `norm` and
+`orthogonal`.
 """
 
 import dataclasses
@@ -88,8 +89,8 @@ class Optimiser:
 
         Returns the norm of the whole gradient before clipping. If that is no number, nothing is changed.
         """
-        gradients = {name: _gradient(parameter) for name, parameter in self.parameters.items()}
-        norm = torch.stack(torch._foreach_norm(list(gradients.values()))).norm()
+        gradients = {name: self.local(_gradient(parameter)) for name, parameter in self.parameters.items()}
+        norm = self.norm(list(gradients.values()))
         if not math.isfinite(size := float(norm)):
             self.drop_gradients()
             return size
@@ -108,8 +109,8 @@ class Optimiser:
             parameter.grad = None
 
     def _adamw(self, name: str, gradient: Tensor, rate: float) -> None:
-        beta1, beta2, parameter = self.config.beta1, self.config.beta2, self.parameters[name]
-        mean, square = self.state[f"{name}.mean"], self.state[f"{name}.square"]
+        beta1, beta2, parameter = self.config.beta1, self.config.beta2, self.local(self.parameters[name])
+        mean, square = self.local(self.state[f"{name}.mean"]), self.local(self.state[f"{name}.square"])
         mean.lerp_(gradient, 1 - beta1)
         square.lerp_(gradient.square(), 1 - beta2)
         root = (square / (1 - beta2**self.updates)).sqrt_().add_(self.config.eps)
@@ -124,17 +125,32 @@ class Optimiser:
         )
         blended = []
         for name, gradient in zip(names, gradients, strict=True):
-            mean = self.state[f"{name}.momentum"]
+            mean = self.local(self.state[f"{name}.momentum"])
             mean.lerp_(gradient, 1 - momentum)
             blended.append(gradient.lerp(mean, momentum))  # Nesterov: look one step ahead
-        steps = self.config.newton_schulz_steps
-        updates = orthogonalise(torch.stack(blended).to(self.compute), steps).to(torch.float32)
-        for name, update in zip(names, updates, strict=True):
-            parameter = self.parameters[name]
-            rows, columns = parameter.shape
+        for name, update in zip(names, self.orthogonal(names, blended), strict=True):
+            parameter = self.local(self.parameters[name])
+            rows, columns = self.parameters[name].shape
             # Outputs keep a size of about 1 whatever the shape (spectral scaling, arXiv:2310.17813).
             parameter.mul_(1 - rate * self.config.weight_decay)
             parameter.add_(update, alpha=-rate * max(1.0, rows / columns) ** 0.5)
+
+    def local(self, tensor: Tensor) -> Tensor:
+        """Return the part of a parameter, gradient or state that this process works on: all of it."""
+        return tensor
+
+    def norm(self, gradients: list[Tensor]) -> Tensor:
+        """Return the norm of the whole gradient."""
+        norm: Tensor = torch.stack(torch._foreach_norm(gradients)).norm()
+        return norm
+
+    def orthogonal(self, names: list[str], blended: list[Tensor]) -> list[Tensor]:
+        """Return the updates of matrices of one shape, float32: blended gradients made orthogonal."""
+        return list(self.stacked(blended).to(torch.float32))
+
+    def stacked(self, matrices: list[Tensor]) -> Tensor:
+        """Return matrices of one shape, made orthogonal together, in the dtype of the products."""
+        return orthogonalise(torch.stack(matrices).to(self.compute), self.config.newton_schulz_steps)
 
     def state_dict(self) -> dict[str, Tensor]:
         """Return the state by name; `updates` is the number of steps so far."""

@@ -21,6 +21,7 @@ from twofold.train.display import Screen
 from twofold.train.keeper import Rule
 from twofold.train.loop import StepPlan, flops_per_token
 from twofold.train.optimiser import OptimizerConfig
+from twofold.train.parallel import team
 from twofold.train.settings import FinetuneConfig, PretrainConfig
 
 START_S = 4.0  # python and torch were loaded before the clock here starts
@@ -94,17 +95,19 @@ def plan(config: PretrainConfig, corpus: Corpus, *, began: float | None = None) 
     # A guess of the length gives the batch; the batch gives the pace; the pace gives the length.
     guess = dial.tokens_for(shape, spend(shape) if spend else None, len(corpus.train))
     rows = config.batch or dial.batch_for(guess, shape.context)
-    micro = machine.micro_rows(host, rows, shape.context)
+    several = team().size
+    rows = rows if config.batch else -(-rows // several) * several
+    micro = machine.micro_rows(host, max(1, rows // several), shape.context)
     if _nothing_to_find_out(config):
         speed = machine.guessed_pace(host, shape, micro)
     else:
         limit_s = 1.5 if budget_s is None else min(6.0, max(1.5, 0.01 * budget_s))
         speed = machine.pace(host, shape, micro, threads=config.threads, limit_s=limit_s)
     compiled = bool(config.compiled)
-    if config.compiled is None and _worth_compiling(host, budget_s):
+    if config.compiled is None and several == 1 and _worth_compiling(host, budget_s):
         faster = machine.compiled_pace(host, shape, micro, speed)
         compiled, speed = faster is not None, faster or speed
-    step_s, batch = 1.01 * speed.step_s(rows, micro), rows * shape.context
+    step_s, batch = 1.01 * speed.step_s(rows // several, micro), rows * shape.context
     most_steps = max(LEAST_STEPS, int(dial.MOST_EPOCHS * len(corpus.train) / batch))
     steps_s, notes = None, list[str]()
     reserve_s = 10.0
@@ -189,7 +192,8 @@ def shared(config: PretrainConfig | FinetuneConfig) -> dict[str, Any]:
         seconds=config.checkpoint_s, steps=config.checkpoint_steps, keep=config.checkpoint_keep,
         keep_best=config.checkpoint_best, share=config.checkpoint_share,
     )  # fmt: skip
-    return {"seed": config.seed, "schedule": config.schedule, "guard": config.guard, "saving": rule}
+    names = ("seed", "layout", "schedule", "guard")
+    return {"saving": rule, **{name: getattr(config, name) for name in names}}
 
 
 def own_ladder(host: machine.Machine) -> Ladder | None:

@@ -29,6 +29,7 @@ class PretrainConfig:
     which pays in runs of more than some minutes. `checkpoint_steps`: save every so many steps instead of
     every `checkpoint_s` seconds; `checkpoint_keep` and `checkpoint_best`: the last ones and the best stay;
     `checkpoint_share`: of the time, that saving may take (0: only checkpoints).
+    `layout`: under torchrun, whether each process holds a copy of the model or a part of it.
     """
 
     data: tuple[str, ...] = ()
@@ -49,6 +50,7 @@ class PretrainConfig:
     compute: Literal["auto", "bfloat16", "float32"] = "auto"
     threads: int | None = None
     compiled: bool | None = None
+    layout: Literal["auto", "copies", "shards"] = "auto"
     eval_every: int | None = None
     eval_tokens: int | None = None
     sample_every: int | None = None
@@ -98,6 +100,7 @@ class FinetuneConfig:
     device: Literal["auto", "cpu", "cuda"] = "auto"
     compute: Literal["auto", "bfloat16", "float32"] = "auto"
     threads: int | None = None
+    layout: Literal["auto", "copies", "shards"] = "auto"
     eval_every: int | None = None
     sample_every: int | None = None
     prompts: tuple[str, ...] = FINETUNE_PROMPTS

@@ -23,10 +23,12 @@ class Stopping:
     """A context in which SIGINT and SIGTERM are noted in `came` instead of ending the process.
 
     A second signal, a second later, interrupts as usual. In threads other than the main one nothing changes.
+    One of several processes finishes its step, and all stop after it once that is `agreed`.
     """
 
-    def __init__(self) -> None:
-        self.came = False
+    def __init__(self, *, alone: bool = True) -> None:
+        self.came = self.agreed = False
+        self._alone = alone
         self._abandoning = False
         self._first_s = 0.0
         self._before: dict[signal.Signals, Any] = {}
@@ -45,7 +47,7 @@ class Stopping:
     @contextlib.contextmanager
     def abandoning(self) -> Iterator[None]:
         """Raise Stopped inside of the block as soon as a signal comes: what it does may be left undone."""
-        self._abandoning = True
+        self._abandoning = self._alone
         try:
             self.check()
             yield
@@ -54,7 +56,7 @@ class Stopping:
 
     def check(self) -> None:
         """Raise Stopped when a signal has come."""
-        if self.came:
+        if self.agreed or (self.came and self._alone):
             raise Stopped
 
     def _note(self, number: int, frame: Any) -> None:
