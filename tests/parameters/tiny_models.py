@@ -113,7 +113,7 @@ def random_tensors(config: ModelConfig, seed: int = 0) -> dict[str, np.ndarray]:
     for name, shape in config.shapes().items():
         noise = generator.standard_normal(shape)
         if name.endswith("norm.weight"):
-            noise = (4 if ".post_" in name else 1) * (1 + 0.1 * noise)  # Gemma's embeddings are not small
+            noise = (16 if ".post_" in name else 1) * (1 + 0.1 * noise)  # Gemma's embeddings are not small
         elif name.endswith("bias"):
             noise = 0.3 * noise
         elif name in ("token_embd.weight", "output.weight"):

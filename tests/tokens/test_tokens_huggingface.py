@@ -205,6 +205,26 @@ def test_llama2_and_mistral_files_become_sentencepiece(tmp_path: Path) -> None:
             assert ours.decode(ours.encode(text)) == text
 
 
+def test_gemma_files_have_runs_of_spaces_as_tokens(tmp_path: Path) -> None:
+    """transformers makes such a token by merges, we find it in the text: the ids are the same."""
+    pieces = ["▁", "a", "b", "▁▁", "▁▁▁", "▁a"]
+    ids = {
+        text: n for n, text in enumerate(["<unk>", "<bos>", *(f"<0x{b:02X}>" for b in range(256)), *pieces])
+    }
+    merges = [("▁", "▁"), ("▁▁", "▁"), ("▁", "a")]
+    made = tokenizers.Tokenizer(
+        models.BPE(vocab=ids, merges=merges, byte_fallback=True, unk_token="<unk>", fuse_unk=True)
+    )
+    made.normalizer = normalizers.Replace(" ", "▁")
+    made.add_tokens([AddedToken(text, normalized=False) for text in ("▁▁", "▁▁▁")])
+    write(tmp_path, made, bos_token="<bos>", unk_token="<unk>")
+    ours = Tokenizer.from_hf(tmp_path)
+    assert ours.vocabulary.types[-3:-1] == (USER_DEFINED, USER_DEFINED)
+    for text in ("a b", "a  b", "   b", "a  a", "b   a a"):
+        assert ours.encode(text, specials=True) == made.encode(text, add_special_tokens=False).ids
+        assert ours.decode(ours.encode(text, specials=True)) == text
+
+
 def test_newer_files_and_templates_in_a_file_of_their_own(trained: Tokenizer, tmp_path: Path) -> None:
     write(tmp_path, bytelevel(trained, split(bpe.QWEN2)), eos_token="</s>")
     data = json.loads((tmp_path / "tokenizer.json").read_text())

@@ -139,6 +139,10 @@ def _foreign(data: Mapping[str, Any]) -> dict[str, Any]:
             types[ids[model["unk_token"]]] = UNKNOWN
         for text in _BYTES & ids.keys():
             types[ids[text]] = BYTE
+        for token in (n for n, type_ in enumerate(types) if type_ == USER_DEFINED):
+            tokens[token] = tokens[token].replace(
+                SPACE, " "
+            )  # Gemma's runs of spaces: found in text as it is
         fields |= {"pre": "default", "scores": _scores(tokens, types, merges)}
         fields |= {"unk_id": ids.get(model.get("unk_token")), "add_space_prefix": _adds_space(data)}
     else:

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from twofold.base.errors import BadFileError
-from twofold.tokens.vocabulary import CONTROL, Vocabulary
+from twofold.tokens.vocabulary import CONTROL, SPACE, USER_DEFINED, Vocabulary
 
 Value = int | bytes
 _BPE = 2
@@ -40,6 +40,8 @@ def parse(data: bytes) -> Vocabulary:
             (score,) = struct.unpack("<f", _bytes(piece.get(2, bytes(4))))
             scores.append(score)
             types.append(_int(piece.get(3, 1)))
+            if types[-1] == USER_DEFINED:  # found in text as it is, where spaces are spaces
+                tokens[-1] = tokens[-1].replace(SPACE, " ")
         elif number == 2:
             trainer = dict(_fields(_bytes(value)))
         elif number == 3:
