@@ -168,6 +168,9 @@ def test_a_model_goes_to_torch_and_back():
     assert all(tuple(p.shape) == net.config.shapes()[name] for name, p in net.named().items())
 
 
+@pytest.mark.filterwarnings(
+    "ignore:The .grad attribute of a Tensor:UserWarning"
+)  # torch's own, while compiling
 def test_compiled_blocks_learn_the_same_and_only_while_learning():
     plain, compiled = network(), network()
     programs = []

@@ -84,7 +84,7 @@ class Transformer(nn.Module):
 
     def __init__(self, config: ModelConfig, *, compute: torch.dtype = torch.float32) -> None:
         super().__init__()
-        self.config, self.compute = config, compute
+        self.config, self.compute, self.compiled = config, compute, False
         self.token_embd = nn.Parameter(torch.empty(config.vocab_size, config.width))
         self.blk = nn.ModuleList([Block(config) for _ in range(config.layers)])
         self.output_norm = nn.Parameter(torch.ones(config.width))
@@ -122,6 +122,7 @@ class Transformer(nn.Module):
 
         All blocks are one program, so it is compiled once. The first step raises what the compiler raises.
         """
+        self.compiled = True
         for block in self.blk:
             block.compile(dynamic=False, backend=backend)
 
@@ -141,7 +142,7 @@ class Transformer(nn.Module):
         x_BTD = F.embedding(ids_BT, self.token_embd).to(self.compute)
         for block in self.blk:
             # Only steps are worth compiling for: held-out rows and samples come in many shapes.
-            layer = block if torch.is_grad_enabled() else block.forward
+            layer = block.forward if self.compiled and not torch.is_grad_enabled() else block
             x_BTD = layer(x_BTD, cos_TE, sin_TE, bias)
         return rms_norm(x_BTD, self.output_norm, self.config.rms_eps)
 
