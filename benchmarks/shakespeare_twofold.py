@@ -27,12 +27,14 @@ from twofold.train.settings import plain
 # Found by trying (docs/log.md): the least time to nanoGPT's loss, with some two per cent to spare.
 RECIPES: dict[str, dict[str, Any]] = {
     "bytes": {
-        "vocab": 320, "depth": 4, "width": 128, "heads": 4, "ffn": 384, "context": 64, "rows": 16,
-        "steps": 145, "muon_lr": 0.03, "embedding_lr": 0.1, "head_lr": 0.01,
+        "vocab": 320, "depth": 2, "width": 128, "heads": 4, "kv_heads": 2, "ffn": 384, "context": 64,
+        "rows": 16, "steps": 180, "muon_lr": 0.05, "embedding_lr": 0.1, "head_lr": 0.01, "momentum": 0.9,
+        "decay": 0.8,
     },
     "bpe": {
-        "vocab": 8192, "depth": 1, "width": 64, "heads": 2, "ffn": 192, "context": 64, "rows": 8,
-        "steps": 45, "muon_lr": 0.03, "embedding_lr": 0.1, "head_lr": 0.02,
+        "vocab": 8192, "depth": 1, "width": 64, "heads": 2, "kv_heads": 2, "ffn": 192, "context": 64,
+        "rows": 8, "steps": 45, "muon_lr": 0.03, "embedding_lr": 0.1, "head_lr": 0.02, "momentum": 0.95,
+        "decay": 0.6,
     },
 }  # fmt: skip
 
@@ -57,15 +59,15 @@ def bytes_only() -> Tokenizer:
     return Tokenizer(vocabulary).padded(320)
 
 
-def plan(recipe: dict[str, Any], corpus: Corpus, threads: int) -> dial.Plan:
+def plan(recipe: dict[str, Any], corpus: Corpus, threads: int, compute: str) -> dial.Plan:
     """Return the finished plan of a recipe; what is only told to people (speed, time, memory) stays 0."""
     values: dict[str, Any] = {field.name: 0 for field in dataclasses.fields(dial.Plan)}
     values |= {name: value for name, value in recipe.items() if name in values}
     values |= {
-        "kv_heads": recipe["heads"], "head_dim": recipe["width"] // recipe["heads"], "tied": False,
+        "head_dim": recipe["width"] // recipe["heads"], "tied": False,
         "rope_theta": 10000.0, "tokens": recipe["steps"] * recipe["rows"] * recipe["context"],
         "train_tokens": len(corpus.train), "micro_rows": recipe["rows"], "most_steps": recipe["steps"],
-        "norm_lr": 0.01, "device": "cpu", "compute": "float32", "threads": threads,
+        "norm_lr": 0.01, "device": "cpu", "compute": compute, "threads": threads,
         "peak_flops": 1e11, "budget_s": 1e9, "eval_tokens": recipe["context"] + 1, "notes": [],
     }  # fmt: skip
     return dial.Plan(**values)
@@ -80,6 +82,7 @@ def main() -> None:
     parser.add_argument("--tokens", choices=RECIPES, default="bpe")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--set", nargs="*", default=[], metavar="NAME=VALUE", help="change the recipe")
+    parser.add_argument("--compute", choices=["bfloat16", "float32"], default="bfloat16")
     options = parser.parse_args()
     recipe = dict(RECIPES[options.tokens])
     for assignment in options.set:
@@ -96,10 +99,10 @@ def main() -> None:
         corpus=options.out / "corpus",
         prompts=(),
         file_type="F32",
-        optimizer=OptimizerConfig(),
-        schedule=ScheduleConfig(warmup=0.02, decay=0.6),
+        optimizer=OptimizerConfig(muon_momentum=recipe["momentum"]),
+        schedule=ScheduleConfig(warmup=0.02, decay=recipe["decay"]),
     )
-    chosen = dataclasses.asdict(plan(recipe, corpus, options.threads))
+    chosen = dataclasses.asdict(plan(recipe, corpus, options.threads, options.compute))
     folder.write_recipe(options.out, folder.Recipe("pretrain", plain(config), plan=chosen))
     result = train.resume(options.out)
     print(

@@ -1,10 +1,10 @@
-"""Write what is generated in README.md and docs/cli.md, between their marks; `--check` only looks.
+"""Write what is generated in README.md and docs/, between marks; `--check` only looks.
 
     python docs/generate.py           rewrites the files
     python docs/generate.py --check   exits 1 and names the files that are stale
 
 The map of the tree is the first line of each folder's docstring, so a folder is described in one place.
-The command help is what the command line itself prints.
+The command help is what the command line itself prints. The table of published runs is computed.
 """
 
 import ast
@@ -66,6 +66,13 @@ def command_help() -> str:
     return "\n\n".join(parts)
 
 
+def published() -> str:
+    """Return the table of published runs beside their plans."""
+    from twofold.measure import published as runs
+
+    return runs.table()
+
+
 def fill(text: str, name: str, body: str) -> str:
     """Return `text` with what stands between the marks of `name` replaced by `body`."""
     begin, end = f"<!-- generated: {name} -->", "<!-- end -->"
@@ -77,10 +84,11 @@ def fill(text: str, name: str, body: str) -> str:
 
 def pages() -> dict[Path, str]:
     """Return each page that has a generated part, as it ought to be."""
-    readme, cli = ROOT / "README.md", ROOT / "docs" / "cli.md"
+    readme, cli, measure = ROOT / "README.md", ROOT / "docs" / "cli.md", ROOT / "docs" / "measure.md"
     return {
         readme: fill(readme.read_text(encoding="utf-8"), "map", tree()),
         cli: fill(cli.read_text(encoding="utf-8"), "help", command_help()),
+        measure: fill(measure.read_text(encoding="utf-8"), "published", published()),
     }
 
 

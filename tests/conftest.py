@@ -7,6 +7,8 @@ for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(_name, "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
+# A ladder that this machine keeps, or its user's hardware table, must not change what tests see.
+os.environ["XDG_DATA_HOME"] = os.environ["XDG_CONFIG_HOME"] = os.path.join(os.path.dirname(__file__), "none")
 
 from pathlib import Path  # noqa: E402
 

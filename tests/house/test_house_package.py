@@ -43,7 +43,7 @@ def test_the_wheel_holds_both_files(root: Path, tmp_path: Path) -> None:
     wanted = [
         path.relative_to(root / "src").as_posix()
         for path in (root / "src" / "twofold").rglob("*")
-        if path.suffix in (".py", ".c", ".jinja", ".gguf", ".md") or path.name == "py.typed"
+        if path.suffix in (".py", ".c", ".jinja", ".gguf", ".md", ".toml", ".json") or path.name == "py.typed"
     ]
     assert set(wanted) <= names
     assert {"twofold/box/model.gguf", "twofold/box/card.md"} <= names
@@ -58,6 +58,7 @@ def test_the_wheel_holds_both_files(root: Path, tmp_path: Path) -> None:
         ["complete", "Once upon a", "-n", "4"],
         ["probe", "cat sat on a"],
         ["inspect"],
+        ["plan", "--dollars", "100"],
         ["bench", "--quick", "--size", "15M", "--type", "q8_0"],
     ],
     ids=lambda arguments: " ".join(arguments[:3]),

@@ -168,7 +168,7 @@ def test_a_calibration_gives_rates_for_its_types_and_leaves_no_file(
     found = calibration.calibrate(1, ["Q8_0", "Q8_0", "Q4_0"], effort, told.append)
     assert {"read Q8_0", "fetch Q4_0", "layer", "token"} <= set(found.rates.decode)
     assert {"multiply Q8_0", "multiply Q4_0", "layer", "call"} <= set(found.rates.prefill)
-    assert len(told) == 5  # a narrow one, and two of each type
+    assert len(told) == 7  # a narrow one, and three of each type
     assert list(tmp_path.iterdir()) == []
     told_of = speed.predict("15M", "Q4_0", found.rates, lambda _: 1e10, 1 << 40)
     assert told_of.decode_tokens_per_s is not None

@@ -160,7 +160,7 @@ def observed(kinds: list[str], noise: float) -> tuple[list[speed.Terms], list[fl
     for config, kind in calibration.models(kinds, calibration.Effort()):
         asked = speed.work(config, speed.tensor_types(config, kind))
         for position in (4, calibration.FAR):
-            terms.append(speed.decode_terms(asked, position, bandwidth(asked.weight_bytes)))
+            terms.append(speed.decode_terms(asked, position, bandwidth(speed.reach(asked))))
             decode.append(speed.seconds(terms[-1], true.decode) or math.nan)
         for tokens in (calibration.SHORT, 512):
             terms.append(speed.prefill_terms(asked, tokens))

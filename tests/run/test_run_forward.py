@@ -1,5 +1,6 @@
 """run.c against its numpy twin and against transformers; batches, sequences, copies."""
 
+import ctypes
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -15,7 +16,7 @@ from twofold import run
 from twofold.base.errors import UsageError
 from twofold.parameters import save_hf
 from twofold.parameters.config import RopeScaling
-from twofold.run import Engine
+from twofold.run import Engine, backends, library
 
 KINDS = ("F32", "F16", "BF16", "Q8_0", "Q4_0", "Q4_1", "Q5_0", "Q5_1")
 K_KINDS = ("Q4_K", "Q5_K", "Q6_K", "Q4_K_M")
@@ -89,6 +90,36 @@ def test_a_token_has_the_same_bits_in_any_batch(kind: str, tmp_path: Path) -> No
     parts = [feed(one, ids[a:b], start=a) for a, b in pairwise(cuts)]
     np.testing.assert_array_equal(np.concatenate(parts), whole)
     np.testing.assert_array_equal(feed(engine(path, threads=7), ids), whole)
+
+
+@pytest.mark.parametrize("kind", ["F16", "Q8_0", "Q4_K"])
+@pytest.mark.parametrize("wanted", [0, 1])
+def test_a_young_model_says_the_same(wanted: int, kind: str, tmp_path: Path) -> None:
+    """Weights are laid out in turns while the first tokens are read, also those that none of these needs."""
+    made = engine(saved(random_model("qwen3", **(ODD if kind == "F16" else WIDE)), tmp_path, kind))
+    ids = ids_of(9)
+    first = feed(made, ids)
+    for position in range(6):
+        made.forward([ids[position]], [0], [position], [wanted])
+    np.testing.assert_array_equal(feed(made, ids), first)
+
+
+def test_contexts_of_one_model_lay_it_out_together(tmp_path: Path) -> None:
+    path = saved(random_model("qwen3", **WIDE), tmp_path, "Q8_0")
+    ids = np.array(ids_of(8), np.int32)
+    expected = feed(engine(path), ids.tolist())
+    backend, c = engine(path).runner, library.functions()
+    assert isinstance(backend, backends.CBackend)
+    error = ctypes.create_string_buffer(256)
+    contexts = [c.tf_context(backend.model, 1, 64, threads, error, len(error)) for threads in (1, 3)]
+    logits = np.empty_like(expected)
+    arrays = (ids, np.zeros_like(ids), np.arange(8, dtype=np.int32), np.ones(8, np.uint8), logits)
+    addresses = [a.ctypes.data for a in arrays]
+    for turn in range(8):
+        assert c.tf_forward(contexts[turn % 3 > 0], 8, *addresses) == 0
+        np.testing.assert_array_equal(logits, expected)
+    for context in contexts:
+        c.tf_context_free(context)
 
 
 @pytest.mark.parametrize(

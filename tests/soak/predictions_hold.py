@@ -37,7 +37,7 @@ class Fact:
 def measure(size: str, kind: str, threads: int) -> Fact:
     """Return the speeds of a random model."""
     config = speed.shape(size)
-    read = speed.work(config, speed.tensor_types(config, kind)).weight_bytes
+    read = speed.reach(speed.work(config, speed.tensor_types(config, kind)))
     runner = calibration.random_runner(config, kind, context=speed.PREFILL, threads=threads)
     before = machine.bandwidth(read, threads)
     token = timed(runner.decode(0, STEPS), 0.4, threads)

@@ -11,13 +11,13 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from twofold.base import runlog  # noqa: E402
-from twofold.base.errors import BadFileError, TwofoldError, UsageError  # noqa: E402
+from small_runs import Stop, after_step, broken_at, records, settings, write_text  # noqa: E402
+
+from twofold.base.errors import UsageError  # noqa: E402
 from twofold.parameters import load  # noqa: E402
 from twofold.run.reference import Reference  # noqa: E402
 from twofold.train import (  # noqa: E402
     FinetuneConfig,
-    PretrainConfig,
     Stopped,
     finetune,
     loop,
@@ -25,64 +25,19 @@ from twofold.train import (  # noqa: E402
     pretrain,
     resume,
 )
-from twofold.train.dial import ShapeConfig  # noqa: E402
+from twofold.train.appointment import read_decisions  # noqa: E402
 from twofold.train.finetune import open_parent  # noqa: E402
 from twofold.train.folder import read_recipe  # noqa: E402
-
-EXACT = (
-    "step",
-    "loss_nats",
-    "gradient_norm",
-    "lr_scale",
-    "bits_per_byte",
-    "val_loss_nats",
-    "tokens",
-    "samples",
-)
-SHAPE = ShapeConfig(depth=1, width=32, heads=2, head_dim=16, vocab=320, context=64)
 
 
 @pytest.fixture(scope="module")
 def text(tmp_path_factory):
-    words = ["the", "cat", "dog", "sees", "a", "small", "house", "and", "runs", "to", "old", "tree"]
-    rng = np.random.default_rng(0)
-    folder = tmp_path_factory.mktemp("text")
-    for number in range(40):
-        (folder / f"{number:02d}.txt").write_text(" ".join(rng.choice(words, 50)) + ".")
-    return folder
-
-
-def settings(text, out, **changes):
-    given = dict(
-        data=(str(text),), out=out, steps=24, batch=4, threads=1, compute="float32", eval_every=6,
-        sample_every=12, checkpoint_steps=5, model=SHAPE, prompts=("the cat",),
-    )  # fmt: skip
-    return PretrainConfig(**{**given, **changes})
+    return write_text(tmp_path_factory.mktemp("text"))
 
 
 @pytest.fixture(scope="module")
 def finished(text, tmp_path_factory):
     return pretrain(settings(text, tmp_path_factory.mktemp("run") / "a"))
-
-
-def records(folder):
-    return [{key: r.get(key) for key in (*EXACT, "samples")} for r in runlog.read(folder / "metrics.jsonl")]
-
-
-class Stop(Exception):  # noqa: N818
-    """Stands for a kill: nothing of the run's own code runs after it."""
-
-
-def broken_at(monkeypatch, step):
-    """Make the run die in the middle of a step."""
-    whole = loop.Run._step
-
-    def dies(self, log):
-        whole(self, log)
-        if self.step == step:
-            raise Stop
-
-    monkeypatch.setattr(loop.Run, "_step", dies)
 
 
 def test_a_run_leaves_its_files_and_learns(finished):
@@ -157,15 +112,8 @@ def test_a_finished_run_resumed_changes_nothing(finished):
 def test_ctrl_c_saves_and_says_how_to_go_on(finished, text, tmp_path, monkeypatch, capsys):
     from rich.console import Console
 
-    whole = loop.Run._step
-
-    def presses(self, log):
-        whole(self, log)
-        if self.step == 8:
-            os.kill(os.getpid(), signal.SIGINT)
-
     with monkeypatch.context() as patch:
-        patch.setattr(loop.Run, "_step", presses)
+        after_step(patch, 8, lambda: os.kill(os.getpid(), signal.SIGINT))
         with pytest.raises(Stopped):
             pretrain(settings(text, tmp_path / "c"), console=Console(width=200))
     assert f"twofold train --resume {tmp_path / 'c'}" in capsys.readouterr().out
@@ -180,17 +128,6 @@ def test_only_two_checkpoints_are_kept_and_half_written_ones_are_ignored(finishe
     (folder / "step-00000099").mkdir()
     assert resume(finished.folder).trained.steps == 24
     (folder / "step-00000099").rmdir()
-
-
-def test_a_damaged_checkpoint_is_said(text, tmp_path, monkeypatch):
-    with monkeypatch.context() as patch:
-        broken_at(patch, 12)
-        with pytest.raises(Stop):
-            pretrain(settings(text, tmp_path / "d"))
-    state = tmp_path / "d" / "checkpoints" / "step-00000010" / "state.safetensors"
-    state.write_bytes(state.read_bytes()[:1000])
-    with pytest.raises(BadFileError, match=r"damaged.*one before it"):
-        resume(tmp_path / "d")
 
 
 def test_gradient_accumulation_gives_the_same_step(finished, text, tmp_path, monkeypatch):
@@ -224,7 +161,7 @@ def test_a_run_that_would_come_too_late_ends_sooner_and_replays_that(text, tmp_p
     monkeypatch.setattr("twofold.train.machine.pace", fixed)
     slow_clock(monkeypatch, 0.5)  # and they take 0.5 s
     result = pretrain(timed(text, tmp_path / "a"))
-    decisions = loop.read_decisions(tmp_path / "a")
+    decisions = read_decisions(tmp_path / "a")
     assert decisions
     assert result.trained.steps == decisions[-1]["steps"] < result.plan.steps
     assert result.trained.steps * 0.5 == pytest.approx(result.plan.budget_s, abs=1.5)
@@ -236,13 +173,13 @@ def test_a_run_that_would_come_too_late_ends_sooner_and_replays_that(text, tmp_p
     with monkeypatch.context() as patch:
         broken_at(patch, decisions[0]["step"] + 1)
         with pytest.raises(Stop):
-            pretrain(timed(text, tmp_path / "b", checkpoint_steps=10_000))
-    known = loop.read_decisions(tmp_path / "b")
+            pretrain(timed(text, tmp_path / "b", checkpoint_steps=10_000, checkpoint_share=0.0))
+    known = read_decisions(tmp_path / "b")
     assert len(known) == 1
     slow_clock(monkeypatch, 0.0001)
-    monkeypatch.setattr(loop, "IDLE", 0.0)
+    monkeypatch.setattr("twofold.train.appointment.IDLE", 0.0)
     resume(tmp_path / "b")
-    assert loop.read_decisions(tmp_path / "b") == known
+    assert read_decisions(tmp_path / "b") == known
     scales = [r["lr_scale"] for r in records(tmp_path / "b") if r["lr_scale"] is not None]
     assert len(scales) == known[0]["steps"]
 
@@ -326,12 +263,6 @@ def test_what_cannot_be_done_is_said(finished, text, chats, tmp_path):
     (tmp_path / "w").mkdir()
     with pytest.raises(UsageError, match="not finished"):
         finetune(tuning(finished, chats, tmp_path / "v", model=tmp_path / "w"))
-
-
-def test_a_loss_that_is_no_number_ends_the_run(text, tmp_path, monkeypatch):
-    monkeypatch.setattr(loop, "gradients", lambda *_: torch.tensor(float("nan")))
-    with pytest.raises(TwofoldError, match="no longer a number at step 1"):
-        pretrain(settings(text, tmp_path / "n"))
 
 
 def test_without_torch_one_sentence():

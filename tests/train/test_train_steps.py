@@ -16,9 +16,10 @@ RATES = dict(muon_lr=0.02, embedding_lr=0.1, head_lr=0.1, norm_lr=0.1)
 
 
 @pytest.mark.parametrize("shape", [(3, 24, 24), (2, 48, 16), (2, 16, 48)])
-def test_orthogonalised_matrices_keep_directions_and_lose_sizes(shape):
+@pytest.mark.parametrize("steps", [4, 6])
+def test_orthogonalised_matrices_keep_directions_and_lose_sizes(steps, shape):
     matrices = torch.randn(*shape, generator=torch.Generator().manual_seed(0))
-    found = orthogonalise(matrices, 5)
+    found = orthogonalise(matrices, steps)
     sizes = torch.linalg.svdvals(found)
     assert float(sizes.quantile(0.1)) > 0.6  # a random square matrix has one that is almost zero
     assert float(sizes.max()) < 1.3

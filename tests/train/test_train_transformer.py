@@ -166,3 +166,25 @@ def test_a_model_goes_to_torch_and_back():
     assert all(torch.equal(p, again.named()[name]) for name, p in net.named().items())
     assert set(net.named()) == set(net.config.shapes())
     assert all(tuple(p.shape) == net.config.shapes()[name] for name, p in net.named().items())
+
+
+@pytest.mark.filterwarnings(
+    "ignore:The .grad attribute of a Tensor:UserWarning"
+)  # torch's own, while compiling
+def test_compiled_blocks_learn_the_same_and_only_while_learning():
+    plain, compiled = network(), network()
+    programs = []
+
+    def backend(graph, _):
+        programs.append(graph)
+        return graph.forward
+
+    compiled.compile_blocks(backend)
+    for net in (plain, compiled):
+        net.loss(ids(), ids(seed=1)).backward()
+    assert len(programs) == 1  # one for both blocks
+    for name, parameter in plain.named().items():
+        torch.testing.assert_close(compiled.named()[name].grad, parameter.grad)
+    with torch.no_grad():
+        compiled.loss(ids(length=9), ids(length=9))
+    assert len(programs) == 1  # another shape, and nothing to learn

@@ -41,6 +41,20 @@ def atomic_write(path: str | Path) -> Iterator[BinaryIO]:
             os.close(folder)
 
 
+def append(path: str | Path, content: bytes) -> None:
+    """Add `content` to the end of a file and flush it to the disk; the file stays as it was if that fails."""
+    with open(path, "ab", buffering=0) as file:
+        before = os.fstat(file.fileno()).st_size
+        try:
+            rest = memoryview(content)
+            while rest:
+                rest = rest[file.write(rest) :]
+            os.fsync(file.fileno())
+        except BaseException:
+            os.ftruncate(file.fileno(), before)
+            raise
+
+
 def write_text(path: str | Path, text: str) -> None:
     """Write `text` to `path` as UTF-8, atomically."""
     with atomic_write(path) as file:

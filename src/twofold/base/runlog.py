@@ -2,7 +2,8 @@
 
 Every key carries its unit: `loss_nats`, `bits_per_byte`, `tokens_per_s`, `elapsed_s`. A record that belongs
 to a training step has the key `step`. A line is handed to the operating system as one write, so a process
-that is killed leaves at most one torn last line, which readers drop.
+that is killed leaves at most one torn last line, which readers drop. What a full disk does not take is kept
+in memory and written as soon as there is room.
 
 Format: JSON Lines, UTF-8; a number that is not finite is written as null, since JSON has no word for it.
 """
@@ -36,17 +37,48 @@ class RunLog:
         """
         self.path = Path(path)
         self._console = console
+        self._pending = b""  # what the disk did not take yet
+        self.behind: OSError | None = None  # why
         kept: list[dict[str, Any]] = []
         if resume_step is not None and self.path.exists():
             kept = [record for record in read(self.path) if record.get("step", 0) <= resume_step]
-        write_text(self.path, "".join(_line(record) for record in kept))
+        self._open(kept)
+
+    def _open(self, records: list[dict[str, Any]]) -> None:
+        write_text(self.path, "".join(_line(record) for record in records))
         self._file = open(self.path, "ab", buffering=0)  # noqa: SIM115 (closed by close)
+        self._size = self._file.tell()
 
     def write(self, **record: Any) -> None:
-        """Append one record. Values: numbers, text, lists and dicts of these."""
-        self._file.write(_line(record).encode())
+        """Append one record. Values: numbers, text, lists and dicts of these.
+
+        Never fails for want of room: `behind` says what is wrong while the file lacks something.
+        """
+        self._pending += _line(record).encode()
+        self.catch_up()
         if self._console is not None:
             self._console(spell(record))
+
+    def catch_up(self) -> OSError | None:
+        """Write what is missing; return why that did not work, or None."""
+        self.behind = None
+        try:
+            written = self._file.write(self._pending)
+            if written is None or written < len(self._pending):  # the disk took a part: none, or all
+                self._file.write(self._pending[written or 0 :])
+            self._size += len(self._pending)
+            self._pending = b""
+        except OSError as error:
+            self.behind = error
+            self._file.truncate(self._size)
+        return self.behind
+
+    def back_to(self, step: int) -> None:
+        """Drop the records after `step`: the run has gone back to it."""
+        self.catch_up()
+        records = [record for record in read(self.path) if record.get("step", 0) <= step]
+        self._file.close()
+        self._open(records)
 
     def close(self) -> None:
         """Close the file; later writes are an error."""

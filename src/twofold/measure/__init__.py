@@ -1,10 +1,11 @@
-"""How well and how fast a model does: bits per byte, speed against the machine's limits, a prediction.
+"""How well and how fast a model does: bits per byte, speed, scaling laws, and what a training run would take.
 
 `bits_per_byte` runs the model as it is talked to, through the engine, so the figure is that of the file
 people get (quantised or not) and needs no torch. `machine`, `pace`, `calibration` and `speed` are what
-`twofold bench` shows. See docs/measure.md.
+`twofold bench` shows. `scaling` fits laws to runs, `ladder` keeps those of this machine, `budget`, `layout`
+and `hardware` are what `twofold plan` answers from. See docs/measure.md.
 
-Not covered yet: tasks, the arena, scaling laws, dreams, insight.
+Not covered yet: tasks, the arena, dreams, insight.
 """
 
 from twofold.measure.bits_per_byte import Score, bits_per_byte

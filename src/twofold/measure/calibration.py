@@ -1,7 +1,8 @@
 """The rates of `speed`, fitted to how long run.c takes for small models with random weights.
 
 Narrow models, in one type, tell what a token, a layer, an element and a row cost; for each tensor type, a
-model that fits into the cache and one that does not tell what reading and multiplying cost. Their files are
+model that fits into the cache, one that does in part, and one that does not tell what reading and multiplying
+cost. Their files are
 temporary, and gone before the clock starts.
 
 Not covered: types that run.c does not read; they get no rates.
@@ -102,7 +103,8 @@ def models(types: Sequence[str], effort: Effort) -> Iterator[tuple[ModelConfig, 
     for kind in types:
         yield SMALL, kind
         layer = speed.work(LARGE, speed.tensor_types(LARGE, kind)).weight_bytes
-        yield replace(LARGE, layers=max(1, round(effort.large_bytes / layer))), kind
+        for size in (effort.large_bytes / 4, effort.large_bytes):
+            yield replace(LARGE, layers=max(1, round(size / layer))), kind
 
 
 def _timed(
@@ -114,7 +116,7 @@ def _timed(
     """
     asked = speed.work(config, speed.tensor_types(config, kind))
     runner = random_runner(config, kind, context=config.context, threads=threads)
-    fetched = machine.bandwidth(asked.weight_bytes, threads, effort.seconds / 3)
+    fetched = machine.bandwidth(speed.reach(asked), threads, effort.seconds / 3)
     for start in (0, FAR):
         timing = timed(runner.decode(start, STEPS), effort.seconds, threads, effort.tries)
         yield "decode", speed.decode_terms(asked, start + STEPS // 2, fetched), timing, STEPS

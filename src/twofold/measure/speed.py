@@ -36,6 +36,7 @@ Bandwidth = Callable[[float], float]  # bytes that are read again and again -> b
 PASS = 256  # tokens that run.c takes through the layers at once: for them a weight is read once
 CACHE_BYTES = 2  # of one number in the key/value cache: run.c keeps them in half precision
 PREFILL = 512  # tokens of the prompt that prefill is predicted for
+CROWD = 1.5  # bytes that pass through the cache per byte of weights
 CONTEXT = 2048  # positions of context that a model needs memory for, in the prediction
 _TABLE_ENTRY_BYTES = 32  # what a token of a vocabulary takes in a file: its text, its type, its merge
 _PACKING = 1.12  # run.c lays weights out anew; K-quants grow by up to so much
@@ -248,10 +249,19 @@ class Rates:
     prefill: Mapping[str, float]
 
 
+def reach(work: Work) -> int:
+    """Return over how many bytes to measure the bandwidth that a token's weights are read at.
+
+    More than the weights: they share the cache with all else that a token touches, and stay there less often
+    than bytes of a loop that reads nothing else.
+    """
+    return round(CROWD * work.weight_bytes)
+
+
 def decode_terms(work: Work, position: int, bandwidth: float) -> Terms:
     """Return the amounts of work in one decoded token at a position.
 
-    `bandwidth`: bytes per second where so many bytes are read again and again.
+    `bandwidth`: bytes per second where as many bytes as `reach` says are read again and again.
     """
     terms: Terms = {
         "token": 1,
@@ -362,7 +372,7 @@ def predict(size: str, type: str, rates: Rates, bandwidth: Bandwidth, available_
     asked = work(config, tensor_types(config, type))
     token_s = prompt_s = None
     if needs <= available_bytes:
-        fetched = bandwidth(asked.weight_bytes)
+        fetched = bandwidth(reach(asked))
         token_s = seconds(decode_terms(asked, 0, fetched), rates.decode)
         prompt_s = seconds(prefill_terms(asked, PREFILL), rates.prefill)
     return Prediction(

@@ -77,7 +77,8 @@ static void pack_row(int type, const uint8_t *in, long n, int sign, uint8_t *to,
     if (type == Q8_0 || type == Q4_0) { /* the commonest, fast: their words need only a new place */
         uint32_t flip = type == Q4_0 ? 0x88888888 * sign : 0x80808080 * !sign, w[9] = {0};
         for (long i = 0; i < n / 32; i++, to += one, in += size) {
-            memcpy(w, in + 2, bits * 4); memcpy(to + bits * 64 + 2 * r, in, 2);
+            if (bits == 8) memcpy(w, in + 2, 32); else memcpy(w, in + 2, 16);
+            __builtin_prefetch(in + 4096), memcpy(to + bits * 64 + 2 * r, in, 2);
             for (k = 0; k < bits; k++) put(to + 4 * r + k * 64, w[k] ^ flip, 4);
         }
         return;

@@ -39,6 +39,7 @@ typedef struct Model {
     uint32_t *classes;         /* runs of code points of one class, sorted: first * 4 + class */
     int pairs, spm, modern, digits, whole_words, n_specials, bos, eos, pad, unknown, turn_end, add_bos, space_prefix;
     uint8_t *packed; size_t packed_bytes; Kernel kernel; /* weights laid out for products, and what multiplies them */
+    long widest; atomic_long walks; /* bytes of the largest 16 rows; how often tokens have gone through the layers */
     char *error; size_t error_size; jmp_buf trap; /* where a failure leaves its sentence, and where it goes */
 } Model;
 _Noreturn static void fail(Model *m, const char *text, ...) {
@@ -91,11 +92,11 @@ static Tensor *tensor(Model *m, long layer, Wanted w) { /* layer -1: it belongs 
     if (t->rows > w.rows) t = memcpy(m->tensors + m->n_tensors++, t, sizeof *t), t->rows = w.rows; /* a part of it */
     return t->at = m->file + at + w.before * bytes, t;
 }
-static void lay(Model *m, Tensor *t) { /* finds a place for a matrix, of blocks of 16 rows and some columns */
+static void lay(Model *m, Tensor *t) { /* finds a place for a matrix, in blocks of 16 rows and some columns */
     if (t->blocks) return; /* it has one: the embedding of a tied model */
     t->kind = formats[t->type].kind, t->blocks = (t->columns + 15) / (is_float(t->kind) ? 16 : 32);
     long bytes = (t->rows + 15) / 16 * t->blocks * formats[t->kind].packed; t->place = m->packed_bytes;
-    m->packed_bytes += (bytes + 63) / 64 * 64;
+    m->packed_bytes += (bytes + 63) / 64 * 64, m->widest = fmax(m->widest, t->blocks * formats[t->kind].packed);
 }
 static void read_header(Model *m) {
     if (m->size < 24 || memcmp(take(m, 4), "GGUF", 4)) fail(m, "this is not a GGUF model file");
@@ -166,18 +167,19 @@ static const float *row_of(const Tensor *t, long row, float *out) { /* as floats
 }
 
 /* ---- (3) The transformer. Every thread walks the same layers, does its share, and waits at each barrier. --------- */
-enum { PAGE = 64, BATCH = 256, MOST_THREADS = 64 }; /* PAGE: positions that lie together in the cache */
+/* PAGE: positions that lie together in the cache; TURNS: of packing; CHUNK: bytes of weights that all tokens pass by */
+enum { PAGE = 64, BATCH = 256, MOST_THREADS = 64, TURNS = 4, CHUNK = 1 << 18 };
 typedef struct Context {
     Model *m; int threads, born, quit, lacking, n_owned; void *owned[16]; void (*job)(struct Context *, int);
     pthread_t helpers[MOST_THREADS]; pthread_mutex_t lock; pthread_cond_t wake; atomic_long arrived; atomic_int asleep;
-    long S, T, B, n_want, want[BATCH], n_runs, runs[BATCH + 1], wide, room, turned, row, page_bytes;
+    long S, T, B, n_want, want[BATCH], n_runs, runs[BATCH + 1], wide, room, turned, row, page_bytes, walks;
     const int *token, *seq, *pos;    /* [B]; a run: neighbours that attend together, from runs[i] to runs[i + 1] */
     int32_t *pages, *users, *idle;   /* [S, row] 0 or 1 + a page of the cache, how many sequences use it, a stack */
     uint8_t *cache; int kind;        /* [L, K, pages, 2, PAGE * D]: keys and values packed as weights are, F16 or F32 */
     long n_used, n_idle;             /* pages of the cache: ever in use, and of these now in the stack */
     float *cosine, *sine, *x, *qkv;  /* [T, R / 2] twice, for Gemma [T, 2, R / 2]; [B, C]; [B, (H + 2 K) * D or C] */
     float *heads, *hidden, *logits;  /* [B, H * D], [2, B, F], [n_want, V] */
-    float *scratch; int32_t *fed;    /* [threads, room]; x of products: of all threads, and of each */
+    float *scratch; uint8_t *spare; int32_t *fed; /* [threads, room], [threads, CHUNK + widest], x of products */
 } Context;
 static void barrier(Context *c) { /* waits for all threads: at first it spins, then it sleeps */
     long all = (atomic_fetch_add(&c->arrived, 1) / c->threads + 1) * c->threads;
@@ -193,20 +195,20 @@ static void *help(void *context) { /* what every thread but the first does all i
     return NULL;
 }
 static void together(Context *c, void (*job)(Context *, int)) { c->job = job, barrier(c), job(c, 0), barrier(c); }
-static void pack(Context *c, int me) { /* lays this thread's share of all weights out, and lets the file's pages go */
-    for (Tensor *t = c->m->tensors; t < c->m->tensors + c->m->n_tensors; t++) {
-        if (!t->blocks) continue; /* what is no matrix has a shape that nobody looked at */
-        long groups = (t->rows + 15) / GROUP, bytes = row_bytes(t->type, t->columns), size = sysconf(_SC_PAGESIZE);
-        long first = groups * me / c->threads * GROUP, last = fmin(groups * (me + 1) / c->threads * GROUP, t->rows);
-        uintptr_t at = (uintptr_t)t->at, from = (at + first * bytes + size - 1) / size, to = from;
-        for (long row = first; row < last; row++) { /* a megabyte at a time, so that both are never there whole */
-            pack_row(t->type, t->at + row * bytes, t->columns, c->m->kernel.sign,
-                c->m->packed + t->place + row / GROUP * t->blocks * formats[t->kind].packed, row % GROUP);
-            to = (at + (row + 1) * bytes) / size;
-            if (to * size >= from * size + (1 << 20) || (row == last - 1 && to > from))
-                madvise((void *)(from * size), (to - from) * size, MADV_DONTNEED), from = to;
-        }
-    }
+/* Where groups of 16 rows lie packed. While a model is young its matrices are packed anew for each use, in a place that
+ * stays in the core's cache; those whose turn it is, for good: so the first token need not wait for all of them. */
+static const uint8_t *packed(Context *c, int me, const Tensor *t, long from, long to, long B) {
+    Model *m = c->m; long one = t->blocks * formats[t->kind].packed, turn = 1 + (t - m->tensors) * TURNS / m->n_tensors;
+    long bytes = row_bytes(t->type, t->columns), row = from * GROUP, last = fmin(to * GROUP, t->rows);
+    uint8_t *at = m->packed + t->place + from * one; uintptr_t file = (uintptr_t)t->at, page = sysconf(_SC_PAGESIZE);
+    uintptr_t first = (file + row * bytes + page - 1) / page * page, end = (file + last * bytes) / page * page;
+    if (turn < c->walks || (turn > c->walks && !B)) return at;
+    if (turn > c->walks) at = c->spare + me * (CHUNK + m->widest);
+    if (turn > c->walks && t->columns % 16) memset(at, 0, (to - from) * one); /* columns that no row has */
+    for (uint8_t *group = at; row < last; row++, group += row % GROUP ? 0 : one)
+        pack_row(t->type, t->at + row * bytes, t->columns, m->kernel.sign, group, row % GROUP);
+    if (turn == c->walks && end > first) madvise((void *)first, end - first, MADV_DONTNEED);
+    return at; /* and the file's pages have gone, if they are not needed any more */
 }
 static int tile_of(long n) { return n == 1 ? 1 : n <= 4 ? 4 : TILE; } /* of n tokens; a last one may not be full */
 static int32_t *fed(Context *c, int me, long B, int floats) { /* few tokens: each thread has its own, so none waits */
@@ -231,18 +233,20 @@ static void feed(Context *c, int me, long B, float *x, Tensor *weight, Tensor **
 static void product(Context *c, int me, long B, Tensor *w, Tensor *bias, int add, float *out, long stride) {
     int floats = is_float(w->kind), tile = tile_of(B); const float *gain = bias ? row_of(bias, 0, NULL) : NULL;
     long words = w->blocks * (floats ? 16 : WORDS), bytes = w->blocks * formats[w->kind].packed;
-    long groups = (w->rows + GROUP - 1) / GROUP, last = groups * (me + 1) / c->threads, few = 1 + (1 << 18) / bytes;
-    const uint8_t *rows = c->m->packed + w->place; const int32_t *tokens = fed(c, me, B, floats);
-    for (long from = groups * me / c->threads; from < last; from += few)
-        for (long b = 0; b < B; b += tile) for (long g = from; g < from + few && g < last; g++) {
+    long groups = (w->rows + GROUP - 1) / GROUP, last = groups * (me + 1) / c->threads, few = 1 + CHUNK / bytes;
+    const int32_t *tokens = fed(c, me, B, floats);
+    for (long from = groups * me / c->threads, to; from < last; from = to) {
+        const uint8_t *rows = packed(c, me, w, from, to = fmin(from + few, last), B);
+        for (long b = 0; b < B; b += tile) for (long g = from; g < to; g++) {
             float y[TILE * GROUP], *o = out + b * stride + g * GROUP; long n = w->rows - g * GROUP;
             memset(y, 0, tile * GROUP * sizeof *y);
-            c->m->kernel.product(w->kind, tile, rows + g * bytes, tokens + b * words, w->blocks, y);
+            c->m->kernel.product(w->kind, tile, rows + (g - from) * bytes, tokens + b * words, w->blocks, y);
             for (int t = 0; t < tile && b + t < B; t++, o += stride)
                 if (!add && !gain && n >= GROUP) memcpy(o, y + t * GROUP, GROUP * sizeof *o);
                 else for (int r = 0; r < n && r < GROUP; r++)
                     o[r] = y[t * GROUP + r] + (add ? o[r] : gain ? gain[g * GROUP + r] : 0);
         }
+    }
 }
 static int slides(const Model *m, long layer) { return m->window && (layer + 1) % m->pattern; } /* has it a window? */
 static void rope(Context *c, float *head, long layer, long pos) { /* rotary position embedding, arXiv 2104.09864 */
@@ -353,7 +357,7 @@ static void *reserve(Context *c, double n, int size) { /* zeros on a line of the
     uint8_t *at = n * size < 0x1p44 ? calloc((size_t)n * size + 64, 1) : NULL; c->lacking |= !at;
     return (c->owned[c->n_owned++] = at) ? at + (64 - (uintptr_t)at % 64) : NULL;
 }
-/* S sequences of T positions (0: the model's most) on so many threads. A model's first context packs its weights. */
+/* S sequences of T positions (0: the model's most) on so many threads. The first makes room for packed weights. */
 Context *tf_context(Model *m, int S, int T, int threads, char *error, size_t error_size) {
     S = S < 1 ? 1 : S, T = T < 1 || T > m->T ? m->T : T, threads = fmax(1, fmin(threads, MOST_THREADS));
     long C = m->C, HD = m->H * m->D, KD = m->K * m->D, wide = (long)(fmax(fmax(HD, C), m->F) + 31) / 32 * 32;
@@ -367,6 +371,7 @@ Context *tf_context(Model *m, int S, int T, int threads, char *error, size_t err
     c->scratch = reserve(c, threads * room, 4), c->cosine = reserve(c, turns, 4), c->sine = reserve(c, turns, 4);
     c->cache = reserve(c, pages * m->L * m->K * 2 * c->page_bytes, 1), c->pages = reserve(c, pages, 4);
     c->fed = reserve(c, (BATCH + threads * TILE) * (wide / 32 * (WORDS + 32)), 4);
+    c->spare = reserve(c, threads * (CHUNK + (double)m->widest), 1);
     pthread_mutex_init(&c->lock, NULL), pthread_cond_init(&c->wake, NULL), pthread_mutex_lock(&c->lock);
     while (c->threads < threads && !pthread_create(&c->helpers[c->threads], NULL, help, c)) c->threads++;
     pthread_mutex_unlock(&c->lock); /* fewer threads, if the system gives no more */
@@ -375,7 +380,7 @@ Context *tf_context(Model *m, int S, int T, int threads, char *error, size_t err
 #ifdef MADV_HUGEPAGE
         madvise(at, m->packed_bytes, MADV_HUGEPAGE);
 #endif
-        if (at == MAP_FAILED) c->lacking = 1; else m->packed = at, m->kernel = kernel(), together(c, pack);
+        if (at == MAP_FAILED) c->lacking = 1; else m->packed = at, m->kernel = kernel();
     }
     if (!c->lacking) return c;
     return snprintf(error, error_size, "there is not enough memory: try a smaller context"), tf_context_free(c), NULL;
@@ -411,7 +416,8 @@ int tf_forward(Context *c, int n, const int *token, const int *seq, const int *p
             int goes_on = b && c->seq[b] == c->seq[b - 1] && c->pos[b] == c->pos[b - 1] + 1 && (size + 1) * G <= TILE;
             if (!goes_on) c->runs[c->n_runs++] = b;
         }
-        c->runs[c->n_runs] = c->B, together(c, walk);
+        c->runs[c->n_runs] = c->B, c->walks = m->walks, together(c, walk);
+        atomic_compare_exchange_strong(&m->walks, &c->walks, c->walks + 1); /* another context may have been faster */
     }
     return 0;
 }

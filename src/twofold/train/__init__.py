@@ -1,9 +1,10 @@
 """Training: from a corpus to `model.gguf`. Needs the extra [train] (torch).
 
 `pretrain` makes a base model from text, `finetune` teaches a model to answer from conversations, `plan` is
-the dial, `resume` goes on with a run that was stopped or killed. See docs/train.md.
+the dial, `resume` goes on with a run that was stopped or killed. Under torchrun, several processes train one
+model. See docs/train.md.
 
-Not covered: preferences, rewards, more than one device.
+Not covered: preferences, rewards.
 """
 
 from pathlib import Path
@@ -20,10 +21,11 @@ from twofold.train import finetune as _finetune
 from twofold.train import pretrain as _pretrain
 from twofold.train.finetune import FinetunePlan, finetune
 from twofold.train.folder import read_recipe
-from twofold.train.loop import Stopped
+from twofold.train.parallel import speaks
 from twofold.train.planning import plan
 from twofold.train.pretrain import Result, pretrain
 from twofold.train.settings import FinetuneConfig, PretrainConfig
+from twofold.train.stopping import Stopped
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -49,4 +51,5 @@ __all__ = [
     "plan",
     "pretrain",
     "resume",
+    "speaks",
 ]

@@ -3,7 +3,9 @@
 A budget (time or floating-point operations) or a depth is turned into everything else by rules: width and
 heads follow depth; the size follows the budget, so that about twenty tokens are read per weight (Hoffmann et
 al. 2022, arXiv:2203.15556); batch and learning rates follow from the number of tokens; and a law fitted to
-small runs says what the held-out score will be. The rules are few and stand below as constants.
+small runs says what the held-out score will be. The rules are few and stand below as constants. Where this
+machine has a ladder of its own (`twofold scale`), its law and its speeds take the place of the size's rule
+and of the built-in law.
 
 Not covered: budgets in money, more than one device.
 """
@@ -11,8 +13,11 @@ Not covered: budgets in money, more than one device.
 import dataclasses
 import math
 import re
+from collections.abc import Callable
 
 from twofold.base.errors import UsageError
+from twofold.measure import scaling
+from twofold.measure.ladder import Ladder
 from twofold.parameters import ModelConfig
 from twofold.train.display import duration
 from twofold.train.loop import flops_per_token
@@ -28,6 +33,7 @@ MOST_DEPTH = 48
 # of runs with 0.3 to 4 million weights and 0.2 to 6 MB of English; beyond that it extrapolates (docs/log.md).
 LAW = {"E": 0.60, "A": 14.0, "alpha": 0.25, "B": 40.0, "beta": 0.26}
 LAW_ERROR = 0.15  # half of the interval, as a share of the prediction; text differs from text
+BUILT_IN = "the built-in rules"
 
 _TIME = re.compile(r"(?:(\d+(?:\.\d+)?)\s*h)?\s*(?:(\d+(?:\.\d+)?)\s*m(?:in)?)?\s*(?:(\d+(?:\.\d+)?)\s*s)?")
 
@@ -101,17 +107,27 @@ def weights(config: ModelConfig) -> int:
     return config.parameters - (0 if config.tied else config.vocab_size * config.width)
 
 
-def depth_for(chosen: ShapeConfig, flops: float, text_bytes: float) -> int:
-    """Return the depth that spends `flops` best, given so much text to read."""
+def depth_for(
+    chosen: ShapeConfig, flops: float | Callable[[ModelConfig], float], text_bytes: float,
+    ladder: Ladder | None = None,
+) -> int:  # fmt: skip
+    """Return the depth that spends `flops` best, given so much text to read.
+
+    `flops`: a budget, or what a model can spend in the time there is. With a ladder, best is the lowest loss
+    that its law expects; without, about 20 tokens per weight.
+    """
     if chosen.depth is not None:
         return chosen.depth
 
-    def distance(depth: int) -> float:
+    def badness(depth: int) -> float:
         config = shape(chosen, depth, chosen.vocab or vocab_for(depth, text_bytes))
-        tokens = flops / flops_per_token(config)
-        return float(abs(math.log(tokens / (TOKENS_PER_WEIGHT * weights(config)))))
+        tokens = (flops(config) if callable(flops) else flops) / flops_per_token(config)
+        if ladder is None:
+            return float(abs(math.log(tokens / (TOKENS_PER_WEIGHT * weights(config)))))
+        read = min(tokens * ladder.bytes_per_token, MOST_EPOCHS * text_bytes)
+        return ladder.fit.law.loss(weights(config), scaling.effective_tokens(read, text_bytes))
 
-    best: int = min(range(1, MOST_DEPTH + 1), key=distance)
+    best: int = min(range(1, MOST_DEPTH + 1), key=badness)
     return best
 
 
@@ -139,9 +155,17 @@ def batch_for(tokens: float, context: int) -> int:
     return max(1, size // context)
 
 
-def expected(config: ModelConfig, tokens: float, bytes_per_token: float) -> tuple[float, float, float]:
-    """Return the bits per byte to expect on held-out text, and a lower and an upper bound."""
+def expected(
+    config: ModelConfig, tokens: float, bytes_per_token: float, ladder: Ladder | None = None,
+    unique_bytes: float = math.inf, text_hashes: tuple[str, ...] = (),
+) -> tuple[float, float, float]:  # fmt: skip
+    """Return the bits per byte to expect on held-out text, and a lower and an upper bound.
+
+    `unique_bytes`, `text_hashes`: of the text that is read, for a ladder's law.
+    """
     text = tokens * bytes_per_token
+    if ladder is not None:
+        return ladder.expected(weights(config), text, unique_bytes, text_hashes)
     middle = LAW["E"] + LAW["A"] * weights(config) ** -LAW["alpha"] + LAW["B"] * max(text, 1) ** -LAW["beta"]
     return middle, middle * (1 - LAW_ERROR), middle * (1 + LAW_ERROR)
 
@@ -194,6 +218,8 @@ class Plan:
     eval_tokens: int
     sample_every: int
     notes: list[str]
+    compiled: bool = False
+    rules: str = BUILT_IN
 
     def model(self) -> ModelConfig:
         """Return the shape of the model."""
@@ -212,6 +238,7 @@ class Plan:
         layers = f"{self.depth} layer{'s' * (self.depth != 1)}"
         read = f"{self.tokens / 1e6:.2f}M tokens ({epochs:.2g} epochs)"
         interval = f"{self.bits_per_byte_low:.2f} to {self.bits_per_byte_high:.2f}"
+        compiled = ", compiled" if self.compiled else ""
         return [
             ("model", f"{size}: {layers}, width {self.width}, {heads}"),
             ("vocabulary", f"{self.vocab:,} tokens; window of {self.context:,}"),
@@ -220,10 +247,11 @@ class Plan:
                 "rates",
                 f"Muon {self.muon_lr:.3g}, embeddings {self.embedding_lr:.3g}, head {self.head_lr:.3g}",
             ),
-            ("machine", f"{self.device}, {self.compute}, {self.threads} threads"),
+            ("machine", f"{self.device}, {self.compute}, {self.threads} threads{compiled}"),
             ("speed", f"{self.tokens_per_s:,.0f} tokens/s; {self.flops:.2g} operations in all"),
             ("memory", f"about {self.memory_bytes / 1e9:.1f} GB"),
             ("time", f"about {duration(self.wall_s)} from here to the finished files"),
             ("expected", f"{self.bits_per_byte:.2f} bits per byte on held-out text ({interval})"),
+            ("planned by", self.rules),
             *(("note", note) for note in self.notes),
         ]

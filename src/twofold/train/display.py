@@ -11,6 +11,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn
 from rich.text import Text
 
 from twofold.train.evaluation import Score
+from twofold.train.stopping import terminable
 
 if TYPE_CHECKING:
     from twofold.train.loop import Run
@@ -36,9 +37,10 @@ class Screen:
 
     @contextlib.contextmanager
     def resumable(self, folder: Path) -> Iterator[None]:
-        """Say how to go on when Ctrl-C ends the block."""
+        """Say how to go on when Ctrl-C or SIGTERM ends the block."""
         try:
-            yield
+            with terminable():
+                yield
         except KeyboardInterrupt:
             self.say(
                 f"Stopped; what was done is saved. Go on with: twofold train --resume {folder}", "yellow"

@@ -16,6 +16,7 @@ import torch
 
 from twofold.tokens import Tokenizer
 from twofold.train.data import IGNORED, Batch, Conversations, Data, Ids, Windows
+from twofold.train.sharding import Learner
 from twofold.train.transformer import Transformer
 
 EVALUATION_TOKENS = 4096  # per forward pass
@@ -73,19 +74,27 @@ class HeldOut:
         return Batch(*(array[: self._last_rows] for array in (batch.ids, batch.targets, batch.documents)))
 
     @torch.no_grad()
-    def score(self, net: Transformer) -> Score:
-        """Return the model's score on all rows."""
-        device = net.token_embd.device
+    def score(self, net: Transformer, learner: Learner | None = None) -> Score:
+        """Return the model's score on all rows; `learner` when it lies on several processes."""
+        learner = learner or Learner(net)
+        team, device = learner.team, net.token_embd.device
         nats, tokens, size = 0.0, 0, 0
-        for index in range(self.batches):
-            batch = self.batch(index)
+        for first in range(0, self.batches, team.size):
+            index = first + team.rank
+            batch = self.batch(min(index, self.batches - 1))  # all take part in every pass
             ids, targets, documents = (
                 torch.from_numpy(array).to(device) for array in (batch.ids, batch.targets, batch.documents)
             )
-            nats += float(net.loss(ids, targets, documents))
+            loss = float(learner.loss(ids, targets, documents))
+            if index >= self.batches:
+                continue
+            nats += loss
             counted = batch.targets[batch.targets != IGNORED]
             tokens += counted.size
             size += int(self._sizes[counted].sum())
+        learner.rest()
+        nats, all_tokens, all_bytes = team.total(nats, tokens, size)
+        tokens, size = int(all_tokens), int(all_bytes)
         return Score(nats / max(1, tokens), nats / math.log(2) / max(1, size), tokens, size)
 
 
@@ -99,19 +108,29 @@ def token_sizes(tokenizer: Tokenizer) -> npt.NDArray[np.int64]:
 
 @torch.no_grad()
 def sample(
-    net: Transformer, ids: list[int], *, count: int, seed: int, stop: frozenset[int], temperature: float = 0.8
+    net: Transformer,
+    ids: list[int],
+    *,
+    count: int,
+    seed: int,
+    stop: frozenset[int],
+    temperature: float = 0.8,
+    learner: Learner | None = None,
 ) -> list[int]:
     """Return up to `count` tokens that the model adds to `ids`, drawn with `seed`; ends before a stop token.
 
     Slow and simple: every token reads the whole text again. The engine in twofold.run is the fast way.
     """
+    learner = learner or Learner(net)
     generator = torch.Generator().manual_seed(seed)
     text = list(ids)
     for _ in range(count):
         window = torch.tensor([text[-net.config.context :]], device=net.token_embd.device)
-        logits_V = net.logits(window)[0, -1].cpu() / temperature
+        logits_V = learner.logits(window)[0, -1].cpu() / temperature
         token = int(torch.multinomial(logits_V.softmax(-1), 1, generator=generator))
+        token = learner.team.agree(token)
         if token in stop:
             break
         text.append(token)
+    learner.rest()
     return text[len(ids) :]

@@ -17,13 +17,14 @@ from twofold.base.errors import BadFileError, UsageError
 from twofold.corpus import Corpus, open_corpus, prepare_conversations
 from twofold.parameters import Model, load
 from twofold.tokens import Tokenizer
-from twofold.train import cards, checkpoint, dial, machine
+from twofold.train import cards, checkpoint, dial, machine, parallel
+from twofold.train.appointment import read_decisions
 from twofold.train.data import Conversations
 from twofold.train.display import Screen, duration
 from twofold.train.evaluation import HeldOut
 from twofold.train.export import SEPARATOR, from_model, to_model, with_end, write_files
 from twofold.train.folder import Recipe, new_folder, read_recipe, restore, write_recipe
-from twofold.train.loop import Run, StepPlan, read_decisions, set_up
+from twofold.train.loop import Run, StepPlan, set_up
 from twofold.train.optimiser import OptimizerConfig
 from twofold.train.planning import shared
 from twofold.train.pretrain import Result
@@ -63,20 +64,32 @@ def finetune(config: FinetuneConfig, *, console: Console | None = None) -> Resul
         raise UsageError("Give either conversations to read or the folder of prepared ones.")
     if not config.model.exists():
         raise UsageError(f"There is no model {config.model} to finetune.")
+    with parallel.joined() as team:
+        folder = Path(team.told(lambda: str(_begun(config))))
+        return run(folder, console=console)
+
+
+def _begun(config: FinetuneConfig) -> Path:
+    """Return the folder of a run that is now begun, or of the one that torchrun has started anew."""
+    if parallel.restarted() and config.out is not None and (config.out / "recipe.toml").exists():
+        return config.out
     folder = new_folder(config.out, config.name or _name(config.model))
     write_recipe(folder, Recipe("finetune", plain(config)))
-    return run(folder, console=console)
+    return folder
 
 
 def run(folder: Path, *, console: Console | None = None) -> Result:
     """Return the finetuning run of a folder with a recipe, finished, from wherever it stands."""
-    screen = Screen(console)
-    with screen.resumable(folder):
-        return _run(folder, screen)
+    with parallel.joined() as team:
+        screen = Screen(console if team.speaks else None)
+        with screen.resumable(folder):
+            return _run(folder, screen, team)
 
 
-def _run(folder: Path, screen: Screen) -> Result:
-    began = time.monotonic()
+def _planned(
+    folder: Path, screen: Screen, began: float
+) -> tuple[Recipe, FinetuneConfig, Model, Corpus, FinetunePlan]:
+    """Return the recipe of a run, its settings, parent, text and plan; what is not there is made."""
     recipe = read_recipe(folder)
     config = restore(FinetuneConfig, recipe.settings, "settings", folder)
     parent = open_parent(config.model)
@@ -93,20 +106,30 @@ def _run(folder: Path, screen: Screen) -> Result:
         chosen = _plan(config, parent, _data(config, corpus, context, 1).epoch_steps, context, began)
         recipe = dataclasses.replace(recipe, plan=dataclasses.asdict(chosen), data=corpus.sources)
         write_recipe(folder, recipe)
+    return recipe, config, parent, corpus, chosen
+
+
+def _run(folder: Path, screen: Screen, team: parallel.Team) -> Result:
+    began = time.monotonic()
+    recipe, config, parent, corpus, chosen = team.first(lambda: _planned(folder, screen, began))
+    context, tokenizer = chosen.context, with_end(parent.tokenizer, TURN_END)
     screen.say(
         f"Plan: {parent.config.parameters / 1e6:.2f}M parameters, {corpus.train_documents:,} conversations, "
         f"{chosen.steps:,} steps of {chosen.rows * context:,} tokens ({chosen.epochs:.2g} epochs), "
         f"{chosen.compute}, {chosen.threads} threads, {chosen.tokens_per_s:,.0f} tokens/s, "
         f"about {duration(chosen.wall_s)}."
     )
-    one = _start(config, chosen, parent, corpus, folder, screen)
+    one = _start(config, chosen, parent, corpus, folder, screen, team)
     trained = one.go()
+    net = one.learner.whole()
+    if net is None:  # the first process writes the files
+        return Result(folder, folder / "model.gguf", trained.score, trained, one.elapsed_s)
     wall_s = one.before_s + time.monotonic() - began
     facts = cards.facts(trained.score, trained, wall_s)
     recipe = dataclasses.replace(recipe, decisions=read_decisions(folder), result=facts)
     write_recipe(folder, recipe)
     card = cards.of_finetuning(config, recipe, parent, corpus, trained, config.name or folder.name)
-    path = write_files(folder, to_model(one.net, tokenizer, card), config.file_type)
+    path = write_files(folder, to_model(net, tokenizer, card), config.file_type)
     screen.say(
         f"Done: {trained.score.bits_per_byte:.3f} bits per byte on held-out answers after {trained.steps:,} "
         f"steps (planned {chosen.steps:,}) in {duration(wall_s)} (planned {duration(chosen.wall_s)})."
@@ -115,7 +138,13 @@ def _run(folder: Path, screen: Screen) -> Result:
 
 
 def _start(
-    config: FinetuneConfig, chosen: FinetunePlan, parent: Model, corpus: Corpus, folder: Path, screen: Screen
+    config: FinetuneConfig,
+    chosen: FinetunePlan,
+    parent: Model,
+    corpus: Corpus,
+    folder: Path,
+    screen: Screen,
+    team: parallel.Team,
 ) -> Run:
     """Return the run, at its last checkpoint if it has one."""
     steps = _step_plan(config, chosen)
@@ -127,7 +156,7 @@ def _start(
         for text in config.prompts
     ]
     data = _data(config, corpus, chosen.context, chosen.rows)
-    one = Run(net, data, held_out, tokenizer, steps, folder, screen, prompts)
+    one = Run(net, data, held_out, tokenizer, steps, folder, screen, prompts, team)
     if one.resume():
         screen.say(f"Going on from step {one.step:,}.")
     return one
@@ -150,9 +179,15 @@ def open_parent(path: Path) -> Model:
             f"{path} holds no model.gguf: the run is not finished; go on with it by --resume {path}."
         )
     model = load(path / "model.gguf")
-    state = checkpoint.load_latest(path / "checkpoints")
-    if state is None:
+    found = checkpoint.steps(path / "checkpoints")
+    if not found:
         return model
+    try:
+        state = checkpoint.load(checkpoint.place(path / "checkpoints", found[-1]))
+    except BadFileError as error:
+        raise BadFileError(
+            f"{error} Start from {path / 'model.gguf'}, whose weights are rounded, or remove that folder."
+        ) from error
     try:
         tensors = {name: state.tensors[f"model.{name}"].numpy() for name in model.config.shapes()}
     except KeyError as error:
@@ -189,10 +224,12 @@ def _plan(
     """Return the plan, after a short measurement of this machine."""
     host = machine.measure(config.device, config.compute, config.threads)
     rows = config.batch or max(1, min(int(rows_per_epoch), BATCH_TOKENS // context))
-    micro = machine.micro_rows(host, rows, context)
+    several = parallel.team().size
+    rows = rows if config.batch else -(-rows // several) * several
+    micro = machine.micro_rows(host, max(1, rows // several), context)
     shape = dataclasses.replace(parent.config, context=context)
     speed = machine.pace(host, shape, micro, threads=config.threads, limit_s=3.0)
-    step_s = speed.step_s(rows, micro)
+    step_s = speed.step_s(rows // several, micro)
     steps = config.steps or max(1, round(config.epochs * rows_per_epoch / rows))
     budget_s = None
     if config.time is not None:

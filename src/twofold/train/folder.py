@@ -3,7 +3,7 @@
     recipe.toml      kind, settings, plan, data with hashes, and at the end what came of it
     metrics.jsonl    one record per step, evaluation and sample
     decisions.jsonl  the end of the run moved forward, if it was
-    checkpoints/     the last two
+    checkpoints/     the last step (ring-*), the last checkpoints and the best
     corpus/          the tokenised text
     tokenizer.json   model.gguf   card.md   loss.svg
 

@@ -6,20 +6,20 @@ same machine, with the same threads). One thing depends on the clock: when a run
 too late or much too early, its end is moved. That decision is written to `decisions.jsonl` before it counts,
 and a resumed run replays it.
 
-Not covered: more than one device.
+After a step comes what is due (a score on held-out text, samples); only then is the step saved. A run that is
+stopped before that saves what is still due, and the resumed one does it first.
+
+Under torchrun several processes run this same loop, each on its rows of every batch (parallel.py); the first
+one alone writes and speaks.
+
+Not covered: schedules for batch size.
 """
 
-import contextlib
 import dataclasses
-import json
 import math
-import os
-import signal
-import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -30,18 +30,22 @@ from twofold.base.runlog import RunLog
 from twofold.parameters import ModelConfig
 from twofold.tokens import Tokenizer
 from twofold.train import checkpoint
+from twofold.train.appointment import LOOKS, append_decision, read_decisions, steps_in_time
 from twofold.train.data import Batch, Data
 from twofold.train.display import Screen
 from twofold.train.evaluation import HeldOut, Score, sample
-from twofold.train.optimiser import Optimiser, OptimizerConfig
+from twofold.train.guard import Guard, GuardConfig
+from twofold.train.keeper import Rule, keeper
+from twofold.train.optimiser import OptimizerConfig
+from twofold.train.parallel import ALONE, Several, SilentLog, Team, losses_told
 from twofold.train.schedule import Schedule, ScheduleConfig
+from twofold.train.sharding import Learner, in_shards, learner
+from twofold.train.stopping import Stopped, Stopping
 from twofold.train.transformer import Transformer
 
+Read = Callable[[Path], checkpoint.State]
 SAMPLE_TOKENS = 48
-OVERRUN = 1.03  # a run may come this much too late before its end is moved forward …
-IDLE = 0.90  # … and this much too early before it is moved back
 SCORE_KEYS = ("val_loss_nats", "bits_per_byte", "val_tokens", "val_bytes")
-LOOKS = 50  # how often in a run the clock is looked at
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -67,10 +71,16 @@ class StepPlan:
     most_steps: int
     eval_every: int
     sample_every: int
-    checkpoint_s: float
-    checkpoint_steps: int
+    layout: str
+    saving: Rule
+    guard: GuardConfig
     optimizer: OptimizerConfig
     schedule: ScheduleConfig
+
+    @property
+    def anchor_every(self) -> int:
+        """Every so many steps there is a checkpoint that the run may roll back to: after an evaluation."""
+        return self.eval_every or max(1, self.steps // 10)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,10 +93,6 @@ class Trained:
     elapsed_s: float
     utilisation: float
     samples: list[dict[str, str]]
-
-
-class Stopped(KeyboardInterrupt):
-    """The user stopped the run; everything is saved."""
 
 
 def set_up(plan: StepPlan) -> torch.dtype:
@@ -107,18 +113,24 @@ def flops_per_token(config: ModelConfig) -> float:
     return 6.0 * (config.parameters - lookups + attention)
 
 
-def gradients(net: Transformer, batch: Batch, micro_rows: int) -> Tensor:
-    """Add the gradients of a batch's mean loss to the parameters; return that loss in nats."""
+def gradients(net: Transformer, batch: Batch, micro_rows: int, learner: Learner | None = None) -> Tensor:
+    """Add the gradients of a batch's mean loss to the parameters; return that loss in nats.
+
+    With a `learner` on several processes, each does its rows; the mean of what they return is the loss.
+    """
+    learner = learner or Learner(net)
     device = net.token_embd.device
-    counted = max(1, batch.counted)
+    counted = max(1, batch.counted) / learner.team.size
+    batch = learner.team.share(batch)
     total = torch.zeros((), device=device)
     for start in range(0, len(batch.ids), micro_rows):
         rows = slice(start, start + micro_rows)
         ids, targets, documents = (
             torch.from_numpy(array[rows]).to(device) for array in (batch.ids, batch.targets, batch.documents)
         )
-        loss = net.loss(ids, targets, documents) / counted
-        loss.backward()  # type: ignore[no-untyped-call]
+        with learner.micro_batch(last=start + micro_rows >= len(batch.ids)):
+            loss = learner.loss(ids, targets, documents) / counted
+            loss.backward()  # type: ignore[no-untyped-call]
         total += loss.detach()
     return total
 
@@ -136,13 +148,22 @@ class Run:
         folder: Path,
         screen: Screen,
         prompts: list[list[int]],
+        team: Team = ALONE,
     ) -> None:
         """Start at step 0; `resume` goes to the last checkpoint. `prompts`: token ids to sample from."""
+        self.team = team
+        self.sharded = in_shards(plan.layout, net, team)
+        self.learner = learner(net, team, sharded=self.sharded)
         self.net, self.data, self.held_out, self.tokenizer = net, data, held_out, tokenizer
         self.plan, self.folder, self.screen, self.prompts = plan, folder, screen, prompts
-        self.optimiser = Optimiser(net.named(), plan.optimizer, compute=net.compute)
+        self.optimiser = self.learner.optimiser(plan.optimizer)
         self.schedule = Schedule.of(plan.schedule, plan.steps)
+        self.guard = Guard(plan.guard)
+        self.keeper = keeper(folder / "checkpoints", plan.saving, self._trouble, team, sharded=self.sharded)
         self.step = 0
+        self.shift = 0  # batches left out by going back
+        self.went_back: int | None = None  # the step to which, last
+        self.due: list[str] = []  # of the step where the run stands
         self.tokens = 0
         self.before_s = 0.0  # spent in earlier sessions of this run
         self._began = time.monotonic()
@@ -157,19 +178,38 @@ class Run:
         return self.before_s + time.monotonic() - self._began
 
     def resume(self) -> bool:
-        """Go to the last checkpoint if there is one; return whether there is."""
-        state = checkpoint.load_latest(self.folder / "checkpoints")
+        """Go to where the run was last saved, if it was; return whether."""
+        state = self._fetch(self.keeper.newest)
         if state is None:
             return False
+        self._take(state)
+        self.before_s = state.facts["elapsed_s"]
+        return True
+
+    def _fetch(self, find: Callable[[Read], checkpoint.State | None]) -> checkpoint.State | None:
+        """Return a state that was saved, found and read by `find`, in every process of the team."""
+        if not isinstance(self.team, Several):
+            return find(checkpoint.load)
+        from twofold.train import shards
+
+        return shards.fetch(
+            find, lambda: self.state().tensors, self.keeper.folder, self.team, sharded=self.sharded
+        )
+
+    def _take(self, state: checkpoint.State) -> None:
+        """Become what was saved."""
+        facts = state.facts
         try:
             weights = self.net.named()
             with torch.no_grad():
                 for name, parameter in weights.items():
-                    parameter.copy_(state.tensors[f"model.{name}"])
+                    self.learner.fill(parameter, state.tensors[f"model.{name}"])
             self.optimiser.load_state_dict(_below("optimiser.", state.tensors))
             torch.set_rng_state(state.tensors["rng"])
-            self.schedule = Schedule(**state.facts["schedule"])
-            self.tokens, self.before_s = state.facts["tokens"], state.facts["elapsed_s"]
+            self.schedule = Schedule(**facts["schedule"])
+            self.guard.restore(facts["guard"])
+            self.tokens, self.shift, self.due = facts["tokens"], facts["shift"], facts["due"]
+            self.went_back = facts["went_back"]
         except (KeyError, RuntimeError, TypeError) as error:
             where = self.folder / "checkpoints"
             raise TwofoldError(f"The checkpoint in {where} is not of this run ({error}).") from error
@@ -180,66 +220,104 @@ class Run:
             self.samples = record.get("samples", self.samples)
             if "bits_per_byte" in record:
                 self.score = Score(*(record[key] for key in SCORE_KEYS))
-        return True
 
-    def save(self) -> None:
-        """Write a checkpoint."""
+    def state(self) -> checkpoint.State:
+        """Return where the run stands; the tensors are its own, not copies."""
         tensors = {f"model.{name}": parameter.detach() for name, parameter in self.net.named().items()}
         tensors |= {f"optimiser.{name}": tensor for name, tensor in self.optimiser.state_dict().items()}
+        tensors["rng"] = torch.get_rng_state()
+        anchor = self.step % self.plan.anchor_every == 0 and not self.due
         facts = {
             "tokens": self.tokens,
             "elapsed_s": self.elapsed_s,
             "schedule": dataclasses.asdict(self.schedule),
             "planned_steps": self.plan.steps,
             "data_position": {"next_step": self.step, "epochs": self.step / self.data.epoch_steps},
+            "guard": self.guard.state(),
+            "shift": self.shift,
+            "went_back": self.went_back,
+            "due": list(self.due),
+            "anchor": anchor,
+            "bits_per_byte": self.score.bits_per_byte if anchor and self.score else None,
         }
-        tensors["rng"] = torch.get_rng_state()
-        checkpoint.save_state(self.folder / "checkpoints", checkpoint.State(self.step, tensors, facts))
+        return checkpoint.State(self.step, tensors, facts)
 
     def go(self) -> Trained:
         """Train to the end and return how it went.
 
-        Raises Stopped after Ctrl-C, when everything is saved; TwofoldError when the loss is no number.
+        Raises Stopped after Ctrl-C or SIGTERM, when everything is saved; TwofoldError when the loss does not
+        become a number again, or when the end cannot be saved.
         """
         self._began = time.monotonic()
-        fresh = self.step == 0
-        log = RunLog(self.folder / "metrics.jsonl", resume_step=None if fresh else self.step)
-        with log, _interruptible() as stopped, self.screen.running(self):
-            if fresh and self.plan.eval_every:
-                self._evaluate(log)
-            saved_s = time.monotonic()
-            while self.step < self.schedule.steps:
-                self._decide()
-                self._step(log)
-                ends = self.step == self.schedule.steps
-                if ends or (self.plan.eval_every and self.step % self.plan.eval_every == 0):
-                    self._evaluate(log)
-                if ends or (self.plan.sample_every and self.step % self.plan.sample_every == 0):
-                    self._sample(log)
-                steps = self.plan.checkpoint_steps
-                due = (
-                    self.step % steps == 0 if steps else time.monotonic() - saved_s >= self.plan.checkpoint_s
-                )
-                if due or ends or stopped():
-                    self.save()
-                    saved_s = time.monotonic()
-                if stopped() and not ends:
-                    raise Stopped
+        fresh = self.step == 0 and not self.due
+        if fresh and self.plan.eval_every:
+            self.due = ["evaluate"]
+        path, resume_step = self.folder / "metrics.jsonl", None if fresh else self.step
+        log = RunLog(path, resume_step=resume_step) if self.team.speaks else SilentLog()
+        lost = losses_told(self.team, lambda: f"after step {self.step:,}; go on with --resume {self.folder}")
+        with lost, log, Stopping(alone=self.team.size == 1) as stopping, self.screen.running(self):
+            try:
+                self._train(log, stopping)
+            except Stopped:
+                if not self._saved(log, finished=False):
+                    raise TwofoldError(
+                        f"Stopped, but step {self.step:,} could not be saved: make room on the disk, and go "
+                        f"on from what was saved before with --resume {self.folder}."
+                    ) from None
+                raise
+            finally:
+                self.keeper.close()
         return self._trained()
 
-    def _step(self, log: RunLog) -> None:
-        began = time.perf_counter()
-        batch = self.data.batch(self.step)
-        scale = self.schedule.scale(self.step)
-        loss_nats = float(gradients(self.net, batch, self.plan.micro_rows))
-        if not math.isfinite(loss_nats):
+    def _train(self, log: RunLog, stopping: Stopping) -> None:
+        done = self.step == self.schedule.steps and not self.due  # and saved: this was a finished run
+        while True:
+            self._do_what_is_due(log, stopping)
+            if self.step == self.schedule.steps:
+                break
+            self.keeper.offer(self.step, self.state, wanted=self._wanted(log), log_error=log.behind)
+            stopping.check()
+            self._decide()
+            self._step(log, stopping)
+        if not done and not self._saved(log, finished=True):
             raise TwofoldError(
-                f"The loss is no longer a number at step {self.step + 1}; try a smaller optimizer.muon_lr "
-                "and optimizer.embedding_lr."
+                f"All {self.step:,} steps are done, but the end could not be saved: make room on the disk, "
+                f"then finish with --resume {self.folder}."
             )
-        norm = self.optimiser.step(scale)
+
+    def _wanted(self, log: RunLog) -> bool:
+        """Return whether there is to be a checkpoint here; all processes agree."""
+        anchor = self.step % self.plan.anchor_every == 0
+        anchor = anchor and self.step not in checkpoint.anchors(self.keeper.folder)
+        return bool(self.team.agree(log.behind is None and (anchor or self.keeper.due(self.step))))
+
+    def _saved(self, log: RunLog, *, finished: bool) -> bool:
+        """Save for good; return whether all of it is on the disk."""
+        if log.catch_up() is not None:
+            return False
+        return self.keeper.save(self.state, finished=finished)
+
+    def _do_what_is_due(self, log: RunLog, stopping: Stopping) -> None:
+        while self.due:
+            {"evaluate": self._evaluate, "sample": self._sample}[self.due[0]](log, stopping)
+            del self.due[0]
+
+    def _step(self, log: RunLog, stopping: Stopping) -> None:
+        began = time.perf_counter()
+        batch = self.data.batch(self.step + self.shift)
+        scale = self.schedule.scale(self.step)
+        with stopping.abandoning():
+            loss_nats = float(gradients(self.net, batch, self.plan.micro_rows, self.learner))
+        loss_nats, asked = self.team.mean(loss_nats, float(stopping.came))
+        stopping.agreed = self.team.size > 1 and asked > 0
+        norm, refused = math.nan, self.guard.refuses(loss_nats)
+        if refused is None:
+            norm = self.optimiser.step(scale)
+            refused = None if math.isfinite(norm) else "its gradient is no number"
+        self.optimiser.drop_gradients()
         self.step += 1
         self.tokens += batch.ids.size
+        self._note_what_is_due()
         seconds = time.perf_counter() - began
         log.write(
             step=self.step,
@@ -250,26 +328,76 @@ class Run:
             tokens_per_s=batch.ids.size / seconds,
             utilisation=self._utilisation(batch.ids.size / seconds),
             elapsed_s=self.elapsed_s,
+            **({} if refused is None else {"skipped": refused}),
         )
-        self.screen.step(self, loss_nats, batch.ids.size, seconds)
+        if refused is None:
+            self.guard.took(loss_nats)
+            self.screen.step(self, loss_nats, batch.ids.size, seconds)
+        else:
+            self._skip(log, loss_nats, refused)
+
+    def _note_what_is_due(self) -> None:
+        ends = self.step == self.schedule.steps
+        every = {"evaluate": self.plan.eval_every, "sample": self.plan.sample_every}
+        self.due = [name for name, steps in every.items() if ends or (steps and self.step % steps == 0)]
+
+    def _skip(self, log: RunLog, loss_nats: float, why: str) -> None:
+        """Go on after a batch that was not learned from, or go back when there were too many."""
+        self._trouble(f"Step {self.step:,}: the batch was skipped, as {why}.")
+        if not self.guard.skipped():
+            return
+        self.keeper.wait()
+        bad, at = self.guard.bad, self.step
+        anchors = [s for s in checkpoint.anchors(self.keeper.folder) if s <= at - bad]
+        anchor = self.team.agree(anchors[-1] if anchors else -1)
+        if anchor >= 0 and anchor != self.went_back:
+            state = self._fetch(lambda read: read(checkpoint.place(self.keeper.folder, anchor)))
+            assert state is not None
+            shift = self.shift + at - state.step
+            self._take(state)
+            self.shift, self.went_back = shift, state.step
+            self._marks.clear()
+            self.keeper.back_to(state.step)
+            log.back_to(self.step)
+            log.write(step=self.step, went_back_from=at, why=why)
+            self._trouble(f"{bad} in a row: back to step {self.step:,}, and on with other batches.")
+        elif math.isfinite(loss_nats):
+            self.guard.forget()
+            self._trouble("It stays so with other batches: taken as the new level.")
+        else:
+            raise TwofoldError(
+                f"The loss is no longer a number at step {at:,}, with other batches too; try a smaller "
+                "optimizer.muon_lr and optimizer.embedding_lr."
+            )
+
+    def _trouble(self, sentence: str) -> None:
+        self.screen.say(sentence, "yellow")
 
     def _utilisation(self, tokens_per_s: float) -> float:
-        return tokens_per_s * flops_per_token(self.net.config) / self.plan.peak_flops
+        return tokens_per_s * flops_per_token(self.net.config) / self.plan.peak_flops / self.team.size
 
-    def _evaluate(self, log: RunLog) -> None:
+    def _evaluate(self, log: RunLog, stopping: Stopping) -> None:
         began = time.perf_counter()
-        self.score = self.held_out.score(self.net)
+        with stopping.abandoning():
+            score = self.held_out.score(self.net, self.learner)
+        self.score = score
         facts = dict(zip(SCORE_KEYS, dataclasses.astuple(self.score), strict=True))
         log.write(step=self.step, **facts, evaluation_s=time.perf_counter() - began)
         self.screen.evaluated(self, self.score)
 
-    def _sample(self, log: RunLog) -> None:
+    def _sample(self, log: RunLog, stopping: Stopping) -> None:
         """Let the model write a little from each prompt, and keep what it wrote."""
         stop = frozenset({*self.tokenizer.stop_ids, self.tokenizer.special_id("<|endoftext|>")})
-        self.samples = []
-        for number, prompt in enumerate(self.prompts):
-            ids = sample(self.net, prompt, count=SAMPLE_TOKENS, seed=self.plan.seed + number, stop=stop)
-            self.samples.append({"prompt": self.tokenizer.decode(prompt), "text": self.tokenizer.decode(ids)})
+        samples = []
+        with stopping.abandoning():
+            for number, prompt in enumerate(self.prompts):
+                ids = sample(
+                    self.net, prompt, count=SAMPLE_TOKENS, seed=self.plan.seed + number, stop=stop,
+                    learner=self.learner,
+                )  # fmt: skip
+                text = self.tokenizer.decode(ids)
+                samples.append({"prompt": self.tokenizer.decode(prompt), "text": text})
+        self.samples = samples
         log.write(step=self.step, samples=self.samples)
         self.screen.sampled(self, self.samples)
 
@@ -283,79 +411,39 @@ class Run:
         self._marks.append((self.step, self.elapsed_s))
         if any(decision["step"] >= self.step for decision in self.decisions):
             return  # what is known already is replayed, not decided again
-        steps = self._steps_in_time(self.plan.budget_s)
+        steps = self.team.agree(self._decided(self.plan.budget_s))
         if steps == self.schedule.steps:
             return
-        decision = {"step": self.step, "steps": steps, "elapsed_s": round(self.elapsed_s, 1)}
-        append_decision(self.folder, decision)
-        self.decisions.append(decision)
+        self.decisions.append({"step": self.step, "steps": steps})
         self.schedule = self.schedule.end_at(self.step, steps)
         self.screen.decided(self, steps)
 
-    def _steps_in_time(self, budget_s: float) -> int:
-        """Return at which step the run should end to take `budget_s`, at its pace of late."""
-        planned = self.schedule.steps
-        step, elapsed_s = self._marks[max(0, len(self._marks) - 6)]
-        if self.step - step < 2:
-            return planned
-        pace_s = (self.elapsed_s - elapsed_s) / (self.step - step)
-        room = self.step + max(1, math.floor((budget_s - self.elapsed_s) / pace_s))
-        end_s = self.elapsed_s + (planned - self.step) * pace_s
-        if self.step >= self.schedule.decay_start:
-            return min(planned, room) if end_s > budget_s * OVERRUN else planned
-        # The stable part may last as long as there is time for the decay after it: nothing is decided early.
-        decay_s = (planned - self.schedule.decay_start) * pace_s
-        if self.elapsed_s + decay_s > budget_s:
-            return min(planned, room)
-        soon = self.step + 2 * max(1, self.plan.steps // LOOKS) > self.schedule.decay_start
-        return max(planned, min(room, self.plan.most_steps)) if soon and end_s < budget_s * IDLE else planned
+    def _decided(self, budget_s: float) -> int:
+        """Return how many steps the run shall have, after writing it down if that is something new."""
+        steps = steps_in_time(
+            self.schedule,
+            self._marks,
+            self.step,
+            self.elapsed_s,
+            budget_s,
+            self.plan.steps,
+            self.plan.most_steps,
+        )
+        if steps != self.schedule.steps and self.team.speaks:
+            decision = {"step": self.step, "steps": steps, "elapsed_s": round(self.elapsed_s, 1)}
+            try:
+                append_decision(self.folder, decision)
+            except OSError:
+                return self.schedule.steps  # what could not be replayed is not decided; it is tried again
+        return steps
 
     def _trained(self) -> Trained:
-        records = runlog.read(self.folder / "metrics.jsonl")
+        records = runlog.read(self.folder / "metrics.jsonl") if self.team.speaks else []
         shares = [record["utilisation"] for record in records if record.get("utilisation") is not None]
-        score = self.score or self.held_out.score(self.net)
+        score = self.score or self.held_out.score(self.net, self.learner)
         middle = sorted(shares)[len(shares) // 2] if shares else 0.0
         return Trained(score, self.step, self.tokens, self.elapsed_s, middle, self.samples)
 
 
-def read_decisions(folder: Path) -> list[dict[str, Any]]:
-    """Return the decisions to end sooner that a run's folder holds, in order."""
-    path = folder / "decisions.jsonl"
-    return runlog.read(path) if path.exists() else []
-
-
-def append_decision(folder: Path, decision: dict[str, Any]) -> None:
-    """Write a decision to the disk before it counts."""
-    with open(folder / "decisions.jsonl", "ab") as file:
-        file.write((json.dumps(decision) + "\n").encode())
-        file.flush()
-        os.fsync(file.fileno())
-
-
 def _below(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
-
-
-@contextlib.contextmanager
-def _interruptible() -> Iterator[Callable[[], bool]]:
-    """Yield a function that tells whether Ctrl-C (or SIGTERM) came; the step in progress is finished first.
-
-    A second Ctrl-C interrupts at once, as usual.
-    """
-    came = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield came.is_set
-        return
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-
-    def note(number: int, frame: Any) -> None:
-        came.set()
-        signal.signal(number, before[signal.Signals(number)])
-
-    try:
-        for number in before:
-            signal.signal(number, note)
-        yield came.is_set
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

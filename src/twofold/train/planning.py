@@ -10,35 +10,47 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from twofold.corpus import Corpus, open_corpus, prepare
+from twofold.measure import ladder as ladders
+from twofold.measure.ladder import Ladder
+from twofold.parameters import ModelConfig
 from twofold.train import dial, machine
 from twofold.train.display import Screen
+from twofold.train.keeper import Rule
 from twofold.train.loop import StepPlan, flops_per_token
 from twofold.train.optimiser import OptimizerConfig
+from twofold.train.parallel import team
 from twofold.train.settings import FinetuneConfig, PretrainConfig
 
 START_S = 4.0  # python and torch were loaded before the clock here starts
 RESERVE_S, RESERVE = 6.0, 0.03  # kept for the last evaluation and the files: seconds, share of the budget
 EVALUATION = 0.04  # share of the steps' time that evaluation on the way takes
 LEAST_STEPS = 10
+STEPS_SHARE = 0.85  # of a time, before it is known better: the rest is for reading, measuring and the end
 PACKED = {".zst": 3.3, ".gz": 3.0, ".pdf": 0.1}  # bytes of text per byte of file, roughly
 EVERYTHING = 2**62
 DEFAULT_DEPTH = 4
+COMPILING_PAYS_S = 300.0
 
 
 def size(config: PretrainConfig) -> PretrainConfig:
     """Return `config` with `model.vocab` and `max_bytes` filled in: what the text is to be prepared for."""
     if config.corpus is not None or (config.max_bytes is not None and config.model.vocab is not None):
         return config
-    flops = config.flops
-    if flops is None and config.time is not None:
+    spend, ladder = None, None
+    if config.flops is not None or config.time is not None:
         host = machine.measure(config.device, config.compute, config.threads)
-        flops = budget_flops(dial.seconds(config.time), host)
+        ladder = own_ladder(host)
+        spend = _spending(config, host, ladder)
     text_bytes = _text_bytes(config.data)
-    depth = dial.depth_for(config.model, flops, text_bytes) if flops else config.model.depth or DEFAULT_DEPTH
+    depth = config.model.depth or DEFAULT_DEPTH
+    if spend is not None:
+        depth = dial.depth_for(config.model, spend, text_bytes, ladder)
     vocab = config.model.vocab or dial.vocab_for(depth, text_bytes)
     shape = dial.shape(config.model, depth, vocab)
-    tokens = dial.tokens_for(shape, flops, float("inf"))
+    tokens = dial.tokens_for(shape, spend(shape) if spend else None, float("inf"))
     if config.steps is not None:
         tokens = config.steps * (config.batch or dial.batch_for(tokens, shape.context)) * shape.context
     # Half as much again as needed: the estimate is rough, and a tokenizer wants text to learn from.
@@ -73,22 +85,29 @@ def plan(config: PretrainConfig, corpus: Corpus, *, began: float | None = None) 
     began = time.monotonic() if began is None else began
     host = machine.measure(config.device, config.compute, config.threads)
     budget_s = None if config.time is None else dial.seconds(config.time)
-    flops = budget_flops(budget_s, host) if config.flops is None and budget_s is not None else config.flops
+    ladder = own_ladder(host)
+    spend = _spending(config, host, ladder)
     chosen = dataclasses.replace(config.model, vocab=corpus.tokenizer.vocab_size)
     depth = config.model.depth or (
-        dial.depth_for(chosen, flops, corpus.train_bytes) if flops else DEFAULT_DEPTH
+        dial.depth_for(chosen, spend, corpus.train_bytes, ladder) if spend else DEFAULT_DEPTH
     )
     shape = dial.shape(chosen, depth, corpus.tokenizer.vocab_size)
     # A guess of the length gives the batch; the batch gives the pace; the pace gives the length.
-    guess = dial.tokens_for(shape, flops, len(corpus.train))
+    guess = dial.tokens_for(shape, spend(shape) if spend else None, len(corpus.train))
     rows = config.batch or dial.batch_for(guess, shape.context)
-    micro = machine.micro_rows(host, rows, shape.context)
+    several = team().size
+    rows = rows if config.batch else -(-rows // several) * several
+    micro = machine.micro_rows(host, max(1, rows // several), shape.context)
     if _nothing_to_find_out(config):
         speed = machine.guessed_pace(host, shape, micro)
     else:
         limit_s = 1.5 if budget_s is None else min(6.0, max(1.5, 0.01 * budget_s))
         speed = machine.pace(host, shape, micro, threads=config.threads, limit_s=limit_s)
-    step_s, batch = 1.01 * speed.step_s(rows, micro), rows * shape.context
+    compiled = bool(config.compiled)
+    if config.compiled is None and several == 1 and _worth_compiling(host, budget_s):
+        faster = machine.compiled_pace(host, shape, micro, speed)
+        compiled, speed = faster is not None, faster or speed
+    step_s, batch = 1.01 * speed.step_s(rows // several, micro), rows * shape.context
     most_steps = max(LEAST_STEPS, int(dial.MOST_EPOCHS * len(corpus.train) / batch))
     steps_s, notes = None, list[str]()
     reserve_s = 10.0
@@ -104,7 +123,9 @@ def plan(config: PretrainConfig, corpus: Corpus, *, began: float | None = None) 
         steps = most_steps
         notes.append(f"there is little text: read {dial.MOST_EPOCHS:.0f} times, it ends before the budget")
     tokens = steps * batch
-    middle, low, high = dial.expected(shape, tokens, corpus.train_bytes / max(1, len(corpus.train)))
+    hashes = tuple(source["sha256"] for source in corpus.sources if source.get("sha256"))
+    per_token = corpus.train_bytes / max(1, len(corpus.train))
+    middle, low, high = dial.expected(shape, tokens, per_token, ladder, corpus.train_bytes, hashes)
     affordable = int(EVALUATION / 13 * steps * step_s / speed.evaluation_token_s)
     return dial.Plan(
         depth=depth, width=shape.width, heads=shape.heads, kv_heads=shape.kv_heads, head_dim=shape.head_dim,
@@ -119,8 +140,17 @@ def plan(config: PretrainConfig, corpus: Corpus, *, began: float | None = None) 
         eval_every=max(1, steps // 10) if config.eval_every is None else config.eval_every,
         eval_tokens=config.eval_tokens or min(len(corpus.val), max(4 * shape.context, affordable)),
         sample_every=max(1, steps // 5) if config.sample_every is None else config.sample_every,
-        notes=notes, **rates(config.optimizer, shape.width, tokens),
+        notes=notes, compiled=compiled,
+        rules=dial.BUILT_IN if ladder is None else f"this machine's ladder, {ladder.name!r}",
+        **rates(config.optimizer, shape.width, tokens),
     )  # fmt: skip
+
+
+def _worth_compiling(host: machine.Machine, budget_s: float | None) -> bool:
+    """Return whether a run is long enough for half a minute of compiling to pay."""
+    return (
+        budget_s is not None and budget_s >= COMPILING_PAYS_S and (host.device != "cpu" or machine.compiler())
+    )
 
 
 def _nothing_to_find_out(config: PretrainConfig) -> bool:
@@ -158,13 +188,47 @@ def step_plan(config: PretrainConfig, chosen: dial.Plan) -> StepPlan:
 
 def shared(config: PretrainConfig | FinetuneConfig) -> dict[str, Any]:
     """Return what both kinds of run hand to the loop as it stands in their settings."""
-    names = ("seed", "checkpoint_s", "checkpoint_steps", "schedule")
-    return {name: getattr(config, name) for name in names}
+    rule = Rule(
+        seconds=config.checkpoint_s, steps=config.checkpoint_steps, keep=config.checkpoint_keep,
+        keep_best=config.checkpoint_best, share=config.checkpoint_share,
+    )  # fmt: skip
+    names = ("seed", "layout", "schedule", "guard")
+    return {"saving": rule, **{name: getattr(config, name) for name in names}}
+
+
+def own_ladder(host: machine.Machine) -> Ladder | None:
+    """Return the ladder that `twofold scale` made on this machine, None when there is none."""
+    return ladders.kept(device_name(host.device))
+
+
+def device_name(device: str) -> str:
+    """Return the name under which this machine's ladder is kept."""
+    if device != "cuda":
+        return ladders.device_name(device)
+    return ladders.device_name(device, torch.cuda.get_device_name())
+
+
+def _spending(
+    config: PretrainConfig, host: machine.Machine, ladder: Ladder | None
+) -> Callable[[ModelConfig], float] | None:
+    """Return a function that says how many operations a model can spend within the budget; None without one.
+
+    A ladder knows how fast each size is here; else every size is taken to reach half of the peak.
+    """
+    flops = config.flops
+    if flops is not None:
+        return lambda shape: flops
+    if config.time is None:
+        return None
+    budget_s = dial.seconds(config.time)
+    if ladder is None:
+        return lambda shape: budget_flops(budget_s, host)
+    return lambda shape: STEPS_SHARE * budget_s * ladder.flops_per_s(dial.weights(shape))
 
 
 def budget_flops(budget_s: float, host: machine.Machine) -> float:
     """Return the operations that fit into a time, before the model was measured: about half of the peak."""
-    return 0.85 * budget_s * 0.5 * host.peak_flops
+    return STEPS_SHARE * budget_s * 0.5 * host.peak_flops
 
 
 def _text_bytes(data: tuple[str, ...]) -> float:

@@ -15,13 +15,14 @@ from rich.table import Table
 
 from twofold.base.errors import UsageError
 from twofold.corpus import Corpus
-from twofold.train import cards, dial, planning
+from twofold.train import cards, dial, parallel, planning
+from twofold.train.appointment import read_decisions
 from twofold.train.data import Windows
 from twofold.train.display import Screen, duration
 from twofold.train.evaluation import HeldOut, Score
 from twofold.train.export import SEPARATOR, to_model, with_end, write_files
 from twofold.train.folder import Recipe, new_folder, read_recipe, restore, write_recipe
-from twofold.train.loop import Run, Trained, read_decisions, set_up
+from twofold.train.loop import Run, Trained, set_up
 from twofold.train.settings import PretrainConfig, plain
 from twofold.train.transformer import Transformer
 
@@ -58,20 +59,30 @@ def pretrain(config: PretrainConfig, *, console: Console | None = None) -> Resul
         config = dataclasses.replace(config, time=DEFAULT_TIME)
     if config.time is not None:
         dial.seconds(config.time)  # a time that makes no sense is said before anything is made
+    with parallel.joined() as team:
+        folder = Path(team.told(lambda: str(_begun(config))))
+        return run(folder, console=console)
+
+
+def _begun(config: PretrainConfig) -> Path:
+    """Return the folder of a run that is now begun, or of the one that torchrun has started anew."""
+    if parallel.restarted() and config.out is not None and (config.out / "recipe.toml").exists():
+        return config.out
     folder = new_folder(config.out, config.name or _name(config))
     write_recipe(folder, Recipe("pretrain", plain(config)))
-    return run(folder, console=console)
+    return folder
 
 
 def run(folder: Path, *, console: Console | None = None) -> Result:
     """Return the pretraining run of a folder with a recipe, finished, from wherever it stands."""
-    screen = Screen(console)
-    with screen.resumable(folder):
-        return _run(folder, screen)
+    with parallel.joined() as team:
+        screen = Screen(console if team.speaks else None)
+        with screen.resumable(folder):
+            return _run(folder, screen, team)
 
 
-def _run(folder: Path, screen: Screen) -> Result:
-    began = time.monotonic()
+def _planned(folder: Path, screen: Screen, began: float) -> tuple[Recipe, PretrainConfig, Corpus, dial.Plan]:
+    """Return the recipe of a run, its settings, text and plan, after making and writing what is not there."""
     recipe = read_recipe(folder)
     config = planning.size(restore(PretrainConfig, recipe.settings, "settings", folder))
     recipe = dataclasses.replace(recipe, settings=plain(config))
@@ -84,31 +95,49 @@ def _run(folder: Path, screen: Screen) -> Result:
         chosen = planning.plan(config, corpus, began=began)
         recipe = dataclasses.replace(recipe, plan=dataclasses.asdict(chosen), data=corpus.sources)
         write_recipe(folder, recipe)
+    return recipe, config, corpus, chosen
+
+
+def _run(folder: Path, screen: Screen, team: parallel.Team) -> Result:
+    began = time.monotonic()
+    recipe, config, corpus, chosen = team.first(lambda: _planned(folder, screen, began))
     show_plan(screen, chosen)
-    one = _start(config, chosen, corpus, folder, screen)
+    one = _start(config, chosen, corpus, folder, screen, team)
     trained = one.go()
+    net = one.learner.whole()
+    if net is None:  # the first process writes the files
+        return Result(folder, folder / "model.gguf", trained.score, trained, one.elapsed_s, chosen)
     # More held-out text than on the way; evaluation is about three times as fast as training.
     limit = max(chosen.eval_tokens, int(FINAL_EVALUATION * trained.elapsed_s * 3 * chosen.tokens_per_s))
     score = trained.score
     if min(limit, len(corpus.val)) > chosen.eval_tokens:
         held_out = HeldOut(corpus.val, None, one.tokenizer, context=chosen.context, max_tokens=limit)
-        score = held_out.score(one.net)
+        score = held_out.score(net)
     wall_s = one.before_s + time.monotonic() - began
     facts = cards.facts(score, trained, wall_s)
     recipe = dataclasses.replace(recipe, decisions=read_decisions(folder), result=facts)
     write_recipe(folder, recipe)
     card = cards.of_pretraining(config, recipe, chosen, corpus, trained, config.name or folder.name)
-    path = write_files(folder, to_model(one.net, one.tokenizer, card), config.file_type)
+    path = write_files(folder, to_model(net, one.tokenizer, card), config.file_type)
     show_result(screen, chosen, score, trained, wall_s)
     return Result(folder, path, score, trained, wall_s, chosen)
 
 
-def _start(config: PretrainConfig, chosen: dial.Plan, corpus: Corpus, folder: Path, screen: Screen) -> Run:
+def _start(
+    config: PretrainConfig,
+    chosen: dial.Plan,
+    corpus: Corpus,
+    folder: Path,
+    screen: Screen,
+    team: parallel.Team,
+) -> Run:
     """Return the run, at its last checkpoint if it has one."""
     steps = planning.step_plan(config, chosen)
     net = Transformer(chosen.model(), compute=set_up(steps))
     net.initialise(config.seed)
     net.to(steps.device)
+    if chosen.compiled:
+        net.compile_blocks()
     tokenizer = with_end(corpus.tokenizer, SEPARATOR)
     separator = tokenizer.special_id(SEPARATOR)
     data = Windows(
@@ -117,7 +146,7 @@ def _start(config: PretrainConfig, chosen: dial.Plan, corpus: Corpus, folder: Pa
     )  # fmt: skip
     held_out = HeldOut(corpus.val, None, tokenizer, context=chosen.context, max_tokens=chosen.eval_tokens)
     prompts = [[separator, *tokenizer.encode(text)] for text in config.prompts]
-    one = Run(net, data, held_out, tokenizer, steps, folder, screen, prompts)
+    one = Run(net, data, held_out, tokenizer, steps, folder, screen, prompts, team)
     if one.resume():
         screen.say(f"Going on from step {one.step:,}.")
     return one

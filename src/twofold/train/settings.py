@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from twofold.base import config as configs
 from twofold.train.dial import ShapeConfig
+from twofold.train.guard import GuardConfig
 from twofold.train.optimiser import OptimizerConfig
 from twofold.train.schedule import ScheduleConfig
 
@@ -24,8 +25,11 @@ class PretrainConfig:
 
     `data`: files, folders or a hub data set; or `corpus`: the folder of a prepared one. `time` ("20m"),
     `flops` and `model.depth` sets the size of the run (`time` with `depth` is allowed); `steps` overrules
-    the number of steps. `batch`: rows of `model.context` tokens per step. `checkpoint_steps`: save every so
-    many steps instead of every `checkpoint_s` seconds.
+    the number of steps. `batch`: rows of `model.context` tokens per step. `compiled`: by torch's compiler,
+    which pays in runs of more than some minutes. `checkpoint_steps`: save every so many steps instead of
+    every `checkpoint_s` seconds; `checkpoint_keep` and `checkpoint_best`: the last ones and the best stay;
+    `checkpoint_share`: of the time, that saving may take (0: only checkpoints).
+    `layout`: under torchrun, whether each process holds a copy of the model or a part of it.
     """
 
     data: tuple[str, ...] = ()
@@ -45,20 +49,27 @@ class PretrainConfig:
     device: Literal["auto", "cpu", "cuda"] = "auto"
     compute: Literal["auto", "bfloat16", "float32"] = "auto"
     threads: int | None = None
+    compiled: bool | None = None
+    layout: Literal["auto", "copies", "shards"] = "auto"
     eval_every: int | None = None
     eval_tokens: int | None = None
     sample_every: int | None = None
     prompts: tuple[str, ...] = PRETRAIN_PROMPTS
     checkpoint_s: float = 60.0
     checkpoint_steps: int = 0
+    checkpoint_keep: int = 2
+    checkpoint_best: bool = True
+    checkpoint_share: float = 0.02
     file_type: Literal["Q8_0", "F16", "F32", "BF16", "Q4_0"] = "Q8_0"
     model: ShapeConfig = dataclasses.field(default_factory=ShapeConfig)
     optimizer: OptimizerConfig = dataclasses.field(default_factory=OptimizerConfig)
     schedule: ScheduleConfig = dataclasses.field(default_factory=ScheduleConfig)
+    guard: GuardConfig = dataclasses.field(default_factory=GuardConfig)
 
     def __post_init__(self) -> None:
         if any(number is not None and number < 1 for number in (self.steps, self.batch, self.threads)):
             raise ValueError("steps, batch and threads are 1 or more.")
+        _check_saving(self)
         if self.flops is not None and self.flops < 1e9:
             raise ValueError("flops is at least 1e9.")
 
@@ -89,20 +100,33 @@ class FinetuneConfig:
     device: Literal["auto", "cpu", "cuda"] = "auto"
     compute: Literal["auto", "bfloat16", "float32"] = "auto"
     threads: int | None = None
+    layout: Literal["auto", "copies", "shards"] = "auto"
     eval_every: int | None = None
     sample_every: int | None = None
     prompts: tuple[str, ...] = FINETUNE_PROMPTS
     checkpoint_s: float = 60.0
     checkpoint_steps: int = 0
+    checkpoint_keep: int = 2
+    checkpoint_best: bool = True
+    checkpoint_share: float = 0.02
     file_type: Literal["Q8_0", "F16", "F32", "BF16", "Q4_0"] = "Q8_0"
     optimizer: OptimizerConfig = dataclasses.field(default_factory=OptimizerConfig)
     schedule: ScheduleConfig = LINEAR
+    guard: GuardConfig = dataclasses.field(default_factory=GuardConfig)
 
     def __post_init__(self) -> None:
         if any(number is not None and number < 1 for number in (self.steps, self.batch, self.threads)):
             raise ValueError("steps, batch and threads are 1 or more.")
+        _check_saving(self)
         if self.epochs <= 0:
             raise ValueError("epochs is above 0.")
+
+
+def _check_saving(config: PretrainConfig | FinetuneConfig) -> None:
+    if config.checkpoint_keep < 1 or config.checkpoint_s <= 0 or config.checkpoint_steps < 0:
+        raise ValueError("checkpoint_keep is 1 or more, checkpoint_s above 0, checkpoint_steps 0 or more.")
+    if not 0 <= config.checkpoint_share <= 0.5:
+        raise ValueError("checkpoint_share is from 0 to 0.5.")
 
 
 def plain(config: PretrainConfig | FinetuneConfig) -> dict[str, Any]:

@@ -19,6 +19,8 @@ size, V vocabulary.
 """
 
 import math
+from collections.abc import Callable
+from typing import Any
 
 import torch
 import torch.nn.functional as F  # noqa: N812 (its usual name)
@@ -82,7 +84,7 @@ class Transformer(nn.Module):
 
     def __init__(self, config: ModelConfig, *, compute: torch.dtype = torch.float32) -> None:
         super().__init__()
-        self.config, self.compute = config, compute
+        self.config, self.compute, self.compiled = config, compute, False
         self.token_embd = nn.Parameter(torch.empty(config.vocab_size, config.width))
         self.blk = nn.ModuleList([Block(config) for _ in range(config.layers)])
         self.output_norm = nn.Parameter(torch.ones(config.width))
@@ -115,6 +117,15 @@ class Transformer(nn.Module):
                 else:
                     normal(parameter, 0.6 * parameter.shape[1] ** -0.5)
 
+    def compile_blocks(self, backend: str | Callable[..., Any] = "inductor") -> None:
+        """Let torch's compiler fuse what is between the products of a block, at the first step that comes.
+
+        All blocks are one program, so it is compiled once. The first step raises what the compiler raises.
+        """
+        self.compiled = True
+        for block in self.blk:
+            block.compile(dynamic=False, backend=backend)
+
     def named(self) -> dict[str, nn.Parameter]:
         """Return all parameters by their canonical (GGUF) names; a tied head is not listed twice."""
         return {f"{name}.weight": parameter for name, parameter in self.named_parameters()}
@@ -130,7 +141,9 @@ class Transformer(nn.Module):
         bias = attention_bias(T, documents_BT, self.compute, ids_BT.device)
         x_BTD = F.embedding(ids_BT, self.token_embd).to(self.compute)
         for block in self.blk:
-            x_BTD = block(x_BTD, cos_TE, sin_TE, bias)
+            # Only steps are worth compiling for: held-out rows and samples come in many shapes.
+            layer = block.forward if self.compiled and not torch.is_grad_enabled() else block
+            x_BTD = layer(x_BTD, cos_TE, sin_TE, bias)
         return rms_norm(x_BTD, self.output_norm, self.config.rms_eps)
 
     @property

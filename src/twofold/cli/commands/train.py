@@ -76,7 +76,7 @@ def command(
     from twofold.cli import terminal
     from twofold.train.dial import ShapeConfig
 
-    console = terminal.error_console()
+    console = terminal.error_console() if train.speaks() else None
     if resume is not None:
         result = train.resume(resume, console=console)
     elif base is not None:
@@ -95,7 +95,8 @@ def command(
             raise UsageError(f"These options do not work: {error}") from error
         config = configs.override(config, settings or [])
         result = train.pretrain(config, console=console)
-    _tell(result)
+    if train.speaks():
+        _tell(result)
 
 
 def _check(given: list[str], *, resuming: bool) -> None:

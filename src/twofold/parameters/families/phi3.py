@@ -62,20 +62,23 @@ def _theta(rope: Mapping[str, Any], settings: Mapping[str, Any]) -> Any:
 def _longrope(rope: Mapping[str, Any], settings: Mapping[str, Any], context: int) -> RopeScaling:
     """Return the stretch; "su" is its first name, and "yarn" in the oldest files means it too."""
     kind = rope.get("rope_type", rope.get("type"))
-    lists: list[Any] = [rope.get("short_factor"), rope.get("long_factor")]
     original = rope.get("original_max_position_embeddings", settings["original_max_position_embeddings"])
     if kind not in ("longrope", "su", "yarn") or type(original) is not int or original < 2:
         raise BadFileError(f"The model's rope scaling {kind!r} is not supported for Phi-3; longrope is.")
-    for numbers in lists:
-        if not isinstance(numbers, list) or not {type(number) for number in numbers} <= {int, float}:
-            raise BadFileError("config.json's long_factor and short_factor are not lists of numbers.")
     factor = rope.get("factor") or context / original
     usual = math.sqrt(1 + math.log(factor) / math.log(original)) if factor > 1 else 1.0
-    short, long = (tuple(shortest(float(number)) for number in numbers) for numbers in lists)
+    short, long = _factors(rope, "short_factor"), _factors(rope, "long_factor")
     gain = shortest(rope.get("attention_factor") or usual)
     return RopeScaling(
         type="longrope", original_context=original, short=short, long=long, attention_factor=gain
     )
+
+
+def _factors(rope: Mapping[str, Any], name: str) -> tuple[float, ...]:
+    numbers = rope.get(name)
+    if not isinstance(numbers, list) or not {type(number) for number in numbers} <= {int, float}:
+        raise BadFileError(f"config.json's {name} is not a list of numbers.")
+    return tuple(shortest(float(number)) for number in numbers)
 
 
 def to_hf(config: ModelConfig) -> dict[str, Any]:
