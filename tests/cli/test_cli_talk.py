@@ -5,6 +5,7 @@ import os
 import pty
 import re
 import select
+import signal
 import subprocess
 import sys
 import termios
@@ -147,6 +148,12 @@ def test_no_model_can_steer_the_terminal(twofold, tmp_path: Path) -> None:
     assert "␛]0;pwned␇" in "".join(result.out for result in outputs)
 
 
+def _hear_ctrl_c() -> None:
+    """Make the terminal this process's own, and undo what a shell does to programs in the background."""
+    fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 class Terminal:
     """A program under a pseudo-terminal, as a person would see it."""
 
@@ -159,7 +166,7 @@ class Terminal:
             stdout=slave,
             stderr=slave,
             start_new_session=True,
-            preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),  # so that Ctrl-C reaches it
+            preexec_fn=_hear_ctrl_c,
             env={**os.environ, "TERM": "xterm", "COLUMNS": "90"},
         )
         os.close(slave)
