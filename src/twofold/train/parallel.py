@@ -148,6 +148,11 @@ class Several(Team):
         """Part from the others, after waiting until the first one has done all."""
         with contextlib.suppress(RuntimeError, SystemExit):
             self.told(lambda: "done")
+            # The store may live in the first process, which therefore goes last.
+            if self._store.add("left", 1) == self.size:
+                self._store.set("all left", "")
+            if self.rank == 0:
+                self._store.wait(["all left"], datetime.timedelta(seconds=_POLL_S))
         dist.destroy_process_group()
 
     def object(self, value: Any) -> Any:
