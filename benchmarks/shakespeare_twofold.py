@@ -61,7 +61,8 @@ def bytes_only() -> Tokenizer:
 
 def plan(recipe: dict[str, Any], corpus: Corpus, threads: int, compute: str) -> dial.Plan:
     """Return the finished plan of a recipe; what is only told to people (speed, time, memory) stays 0."""
-    values: dict[str, Any] = {field.name: 0 for field in dataclasses.fields(dial.Plan)}
+    wanted = [field for field in dataclasses.fields(dial.Plan) if field.default is dataclasses.MISSING]
+    values: dict[str, Any] = {field.name: 0 for field in wanted}
     values |= {name: value for name, value in recipe.items() if name in values}
     values |= {
         "head_dim": recipe["width"] // recipe["heads"], "tied": False,
