@@ -54,10 +54,10 @@ def command(
 ) -> None:
     """Plan a training run: what a budget buys, or what a model takes, and what it would take instead.
 
-    Give a budget (--flops, --dollars, --time), a --loss to reach, or --params and --tokens; the rest
-    follows. Losses are those of Chinchilla's runs; with --gpu here, those of this machine's own ladder
-    (twofold scale) when there is one. --set takes price (dollars an hour), context, utilisation and
-    batch_tokens.
+    Give a budget (--flops, --dollars, --time), a --loss to reach, or
+    --params and --tokens; the rest follows. Losses are those of Chinchilla's
+    runs; with --gpu here, of this machine's own ladder when there is one.
+    --set takes price (dollars an hour), context, utilisation, batch_tokens.
     """
     import dataclasses
     import json

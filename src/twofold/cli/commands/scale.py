@@ -50,8 +50,8 @@ def command(
 ) -> None:
     """Train a ladder of small models, fit the law of their losses, and test it on a larger one.
 
-    Afterwards `twofold train --time` and `twofold plan --gpu here` plan by it. Ctrl-C stops; the same command
-    or --resume goes on.
+    Afterwards `twofold train --time` and `twofold plan --gpu here` plan by
+    it. Ctrl-C stops; the same command or --resume goes on.
     """
     from twofold.base.errors import UsageError
     from twofold.cli import terminal
