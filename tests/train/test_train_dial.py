@@ -132,3 +132,26 @@ def test_settings_that_make_no_sense_are_refused():
     with pytest.raises(ValueError, match="multiple of 64"):
         ShapeConfig(vocab=1000)
     assert dataclasses.asdict(ShapeConfig())["context"] == 512
+
+
+@pytest.mark.parametrize(
+    ("asked", "time", "gain", "compiled"),
+    [
+        (None, "20m", True, True),
+        (None, "20m", False, False),  # no gain, or no compiler
+        (None, "1m", True, False),  # too short to pay
+        (True, "1m", False, True),
+        (False, "20m", True, False),
+    ],
+)
+def test_blocks_are_compiled_where_it_pays(asked, time, gain, compiled, monkeypatch):
+    config = PretrainConfig(data=("x",), time=time, compiled=asked)
+    pace = machine.Pace(1.0, 0.1, 0.001, 1)
+    found = machine.Pace(0.5, 0.1, 0.001, 1) if gain else None
+    monkeypatch.setattr(machine, "compiler", lambda: True)
+    monkeypatch.setattr(machine, "compiled_pace", lambda *_: found)
+    host = machine.Machine("cpu", "float32", 1, 1e11)
+    assert planning.compiling(config, host, None, 1, pace, 1) == (
+        compiled,
+        found if compiled and gain else pace,
+    )

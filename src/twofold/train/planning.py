@@ -103,10 +103,7 @@ def plan(config: PretrainConfig, corpus: Corpus, *, began: float | None = None) 
     else:
         limit_s = 1.5 if budget_s is None else min(6.0, max(1.5, 0.01 * budget_s))
         speed = machine.pace(host, shape, micro, threads=config.threads, limit_s=limit_s)
-    compiled = bool(config.compiled)
-    if config.compiled is None and several == 1 and _worth_compiling(host, budget_s):
-        faster = machine.compiled_pace(host, shape, micro, speed)
-        compiled, speed = faster is not None, faster or speed
+    compiled, speed = compiling(config, host, shape, micro, speed, several)
     step_s, batch = 1.01 * speed.step_s(rows // several, micro), rows * shape.context
     most_steps = max(LEAST_STEPS, int(dial.MOST_EPOCHS * len(corpus.train) / batch))
     steps_s, notes = None, list[str]()
@@ -146,11 +143,22 @@ def plan(config: PretrainConfig, corpus: Corpus, *, began: float | None = None) 
     )  # fmt: skip
 
 
-def _worth_compiling(host: machine.Machine, budget_s: float | None) -> bool:
-    """Return whether a run is long enough for half a minute of compiling to pay."""
-    return (
-        budget_s is not None and budget_s >= COMPILING_PAYS_S and (host.device != "cpu" or machine.compiler())
-    )
+def compiling(
+    config: PretrainConfig,
+    host: machine.Machine,
+    shape: ModelConfig,
+    micro: int,
+    plain: machine.Pace,
+    several: int,
+) -> tuple[bool, machine.Pace]:
+    """Return whether blocks are compiled, and the pace then: as asked for, or else where it pays."""
+    budget_s = 0.0 if config.time is None else dial.seconds(config.time)
+    pays = budget_s >= COMPILING_PAYS_S and (host.device != "cpu" or machine.compiler())
+    wanted = several == 1 and pays if config.compiled is None else config.compiled
+    if not wanted or _nothing_to_find_out(config):
+        return bool(config.compiled), plain
+    faster = machine.compiled_pace(host, shape, micro, plain)
+    return bool(config.compiled) or faster is not None, faster or plain
 
 
 def _nothing_to_find_out(config: PretrainConfig) -> bool:
