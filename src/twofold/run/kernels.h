@@ -22,7 +22,7 @@ static inline uint16_t to_half(float f) { /* rounded to nearest even; what is to
     return sign | (bits + 0xfff + (bits >> 13 & 1)) >> 13;
 }
 static inline float exponential(float x) { /* e to the x as 2^k e^r; in a form that compilers find vectors in */
-    x = x < -87 ? -87 : x > 88 ? 88 : x;
+    x = x < -88 ? -88 : x, x = x > 88 ? 88 : x; /* of -88 and less: 0 */
     float k = x * 1.44269504f + 0x1.8p23f, r = x - (k - 0x1.8p23f) * 0.693145752f - (k - 0x1.8p23f) * 1.42860677e-6f;
     float p = 1 + r * (1 + r * (1 / 2.0f + r * (1 / 6.0f + r * (1 / 24.0f + r * (1 / 120.0f + r * (1 / 720.0f))))));
     return p * as_float((as_bits(k) - 0x4b400000 + 127) << 23);
@@ -95,17 +95,37 @@ static void pack_row(int type, const uint8_t *in, long n, int sign, uint8_t *to,
         if (kind >= Q4_K) put(scales + 32, to_half(kind == Q6_K ? b.scale[1] : b.least), 2);
     }
 }
+/* The same for up to 16 rows, `stride` bytes apart. Of halves, 16 rows of 32 columns are turned by four shuffles, as of
+ * cards: each of them moves a bit of the row's number behind those of the column. */
+static void pack_rows(int type, const uint8_t *in, long stride, long rows, long n, int sign, uint8_t *to) {
+    long whole = rows == GROUP && (type == F16 || type == BF16) ? n / 32 * 32 : 0; enum { HALF = GROUP * 32 / 2 };
+    for (long i = 0; i < whole; i += 32) {
+        uint16_t decks[2][2 * HALF];
+        for (int r = 0; r < GROUP; r++) memcpy(decks[0] + r * 32, in + r * stride + 2 * i, 64);
+        for (int round = 0; round < 4; round++) {
+            const uint16_t *from = decks[round % 2]; uint16_t *out = decks[1 - round % 2];
+            for (int j = 0; j < HALF; j++) out[2 * j] = from[j], out[2 * j + 1] = from[j + HALF];
+        }
+        memcpy(to + i * 32, decks[0], sizeof decks[0]);
+    }
+    for (long r = 0; r < rows && whole < n; r++)
+        pack_row(type, in + r * stride + 2 * whole, n - whole, sign, to + 32 * whole, r);
+}
+static inline int32_t sum_of(const int8_t *q) { /* of 16, moved to 0 to 255 and added up four side by side */
+    uint64_t a[2], low = 0x00ff00ff00ff00ff; memcpy(a, q, 16), a[0] ^= low / 255 * 32896, a[1] ^= low / 255 * 32896;
+    a[0] = (a[0] & low) + (a[0] >> 8 & low) + (a[1] & low) + (a[1] >> 8 & low);
+    return (a[0] * (low / 255) >> 48) - 2048;
+}
 static void quantise(const float *x, long n, int tile, int32_t *to) { /* a token's column of a tile, by blocks of 32 */
     for (long i = 0; i < n; i += 32, to += WORDS * tile) {
-        int8_t q[32]; uint32_t r[32], left = 0, right = 0, top = 0, bits; /* unsigned: a NaN may overflow */
+        int8_t q[32]; uint32_t top = 0, bits; int32_t left, right;
         for (int j = 0; j < 32; j++) bits = as_bits(x[i + j]) & 0x7fffffff, top = bits > top ? bits : top;
         float scale = as_float(top) / 127, inverse = scale > 1e-32f ? 1 / scale : 0;
-        for (int j = 0; j < 32; j++) r[j] = as_bits(x[i + j] * inverse + 0x1.8p23f) - 0x4b400000;
-        for (int j = 0; j < 8; j++) left += r[j] + r[j + 8], right += r[j + 16] + r[j + 24];
-        for (int j = 0; j < 32; j++) q[j] = (int8_t)r[j];
+        for (int j = 0; j < 32; j++) q[j] = (int8_t)as_bits(x[i + j] * inverse + 0x1.8p23f);
         for (int k = 0; k < 8; k++) memcpy(to + k * tile, q + 4 * k, 4);
-        to[8 * tile] = as_bits(scale), to[9 * tile] = -128 * (left + right), to[10 * tile] = -128 * left;
-        to[11 * tile] = -128 * right, to[12 * tile] = as_bits(scale * (int32_t)(left + right));
+        left = sum_of(q), right = sum_of(q + 16), to[8 * tile] = as_bits(scale);
+        to[9 * tile] = -128 * (left + right), to[10 * tile] = -128 * left, to[11 * tile] = -128 * right;
+        to[12 * tile] = as_bits(scale * (left + right));
     }
 }
 #define UNROLL _Pragma("GCC unroll 16") for

@@ -205,8 +205,8 @@ static const uint8_t *packed(Context *c, int me, const Tensor *t, long from, lon
     if (turn < c->walks || (turn > c->walks && !B)) return at;
     if (turn > c->walks) at = c->spare + me * (CHUNK + m->widest);
     if (turn > c->walks && t->columns % 16) memset(at, 0, (to - from) * one); /* columns that no row has */
-    for (uint8_t *group = at; row < last; row++, group += row % GROUP ? 0 : one)
-        pack_row(t->type, t->at + row * bytes, t->columns, m->kernel.sign, group, row % GROUP);
+    for (uint8_t *group = at; row < last; row += GROUP, group += one)
+        pack_rows(t->type, t->at + row * bytes, bytes, fmin(last - row, GROUP), t->columns, m->kernel.sign, group);
     if (turn == c->walks && end > first) madvise((void *)first, end - first, MADV_DONTNEED);
     return at; /* and the file's pages have gone, if they are not needed any more */
 }
@@ -219,7 +219,8 @@ static int32_t *fed(Context *c, int me, long B, int floats) { /* few tokens: eac
 static void feed(Context *c, int me, long B, float *x, Tensor *weight, Tensor **w, int count) {
     long n = w[0]->columns, wide = (n + 15) / 16 * 16, tile = tile_of(B); int floats = 0, bytes = 0;
     for (int i = 0; i < count; i++) if (is_float(w[i]->kind)) floats = 1; else bytes = 1;
-    for (long b = B > TILE ? me : 0; b < B; b += B > TILE ? c->threads : 1) {
+    long tiles = (B + tile - 1) / tile, all = B <= TILE, from = all ? 0 : tiles * me / c->threads * tile;
+    for (long b = from, end = all ? B : fmin(tiles * (me + 1) / c->threads * tile, B); b < end; b++) {
         float *in = x + b * n, *row = c->scratch + me * c->room; long at = b / tile * tile;
         if (weight) norm(in, row_of(weight, 0, NULL), c->m->eps, n, row, 0), in = row;
         if (bytes) quantise(in, n, tile, fed(c, me, B, 0) + at * (n / 32 * WORDS) + b % tile);
@@ -277,30 +278,29 @@ static void attend(Context *c, int me, long layer, long run, long h, long count)
     long H = c->m->H, K = c->m->K, D = c->m->D, first = c->runs[run], end = c->runs[run + 1], wide = (D + 15) / 16 * 16;
     long N = (end - first) * count, n = tile_of(N), length = c->pos[end - 1] + 1, i;
     float *q = c->scratch + me * c->room, *score = q + n * wide, *out = score + n * PAGE, scale = c->m->scale;
-    float *sums = out + n * wide, tops[TILE]; long window = slides(c->m, layer) ? c->m->window : length;
+    float *sums = out + n * wide, tops[TILE], fade; long window = slides(c->m, layer) ? c->m->window : length;
     memset(q, 0, n * (2 * wide + PAGE + 16) * sizeof *q);
-    for (long t = 0; t < N; t++) for (i = 0, tops[t] = -1e30f; i < D; i++)
-        q[(i / 16 * n + t) * 16 + i % 16] = c->qkv[((first + t / count) * (H + 2 * K) + h + t % count) * D + i] * scale;
+    for (long t = 0; t < N; t++) for (i = 0, tops[t] = -1e30f; i < D; i += 16) {
+        const float *from = c->qkv + ((first + t / count) * (H + 2 * K) + h + t % count) * D + i;
+        EACH_LANE if (i + l < D) q[i * n + t * 16 + l] = from[l] * scale;
+    }
     for (long start = (long)fmax(0, c->pos[first] + 1 - window) / PAGE * PAGE; start < length; start += PAGE) {
         uint8_t *keys = cache_at(c, first, start, layer, h / (H / K)), *values = keys + c->page_bytes;
         long groups = fmin(length - start + 15, PAGE) / 16; memset(score, 0, n * PAGE * sizeof *score);
         for (i = 0; i < groups; i++) c->m->kernel.product(c->kind, n, keys + i * (c->page_bytes / (PAGE / 16)),
             (int32_t *)q, wide / 16, score + i * n * 16);
         for (long t = 0; t < N; t++) { /* positions after a token's own are not seen, nor those before its window */
-            long seen = c->pos[first + t / count] + 1 - start; float lanes[16], top = tops[t], fade, s;
-            for (i = 0; i < seen - window && i < PAGE; i++) score[(i / 16 * n + t) * 16 + i % 16] = -INFINITY;
+            float lanes[16], top = tops[t], *s = score + t * 16; long seen = c->pos[first + t / count] + 1 - start;
+            for (i = fmax(seen, 0); i < groups * 16; i++) s[i / 16 * n * 16 + i % 16] = -INFINITY;
+            for (i = 0; i < seen - window && i < PAGE; i++) s[i / 16 * n * 16 + i % 16] = -INFINITY;
             EACH_LANE lanes[l] = top;
-            for (i = 0; i < groups; i++) EACH_LANE
-                s = i * 16 + l < seen ? score[(i * n + t) * 16 + l] : tops[t], lanes[l] = s > lanes[l] ? s : lanes[l];
+            for (i = 0; i < groups; i++, s += n * 16) EACH_LANE lanes[l] = s[l] > lanes[l] ? s[l] : lanes[l];
             EACH_LANE top = lanes[l] > top ? lanes[l] : top;
-            fade = exponential(tops[t] - top), memset(lanes, 0, sizeof lanes);
-            for (i = 0; i < groups; i++) EACH_LANE {
-                float *at = score + (i * n + t) * 16 + l;
-                *at = i * 16 + l < seen ? exponential(*at - top) : 0, lanes[l] += *at;
-            }
+            memset(lanes, 0, sizeof lanes), fade = top > tops[t] ? exponential(tops[t] - top) : 1, tops[t] = top;
+            for (i = 0, s = score + 16 * t; i < groups; i++, s += n * 16)
+                EACH_LANE lanes[l] += s[l] = exponential(s[l] - top);
             EACH_LANE sums[t * 16 + l] = sums[t * 16 + l] * fade + lanes[l];
-            for (i = 0; top > tops[t] && i < wide / 16; i++) EACH_LANE out[(i * n + t) * 16 + l] *= fade;
-            tops[t] = top;
+            for (i = 0; fade < 1 && i < wide / 16; i++) EACH_LANE out[(i * n + t) * 16 + l] *= fade;
         }
         for (i = 0; i < wide / 16; i++) c->m->kernel.product(c->kind, n, values + i * (c->page_bytes / (wide / 16)),
             (int32_t *)score, groups, out + i * n * 16);
@@ -308,7 +308,7 @@ static void attend(Context *c, int me, long layer, long run, long h, long count)
     for (long t = 0; t < N; t++) {
         float sum = 0, *to = c->heads + ((first + t / count) * H + h + t % count) * D;
         EACH_LANE sum += sums[t * 16 + l];
-        for (i = 0, sum = 1 / sum; i < D; i++) to[i] = out[(i / 16 * n + t) * 16 + i % 16] * sum;
+        for (i = 0, sum = 1 / sum; i < D; i += 16) EACH_LANE if (i + l < D) to[i + l] = out[i * n + t * 16 + l] * sum;
     }
 }
 static void join(Context *c, int me, long B, Tensor *w, Tensor *after) { /* x += w . what was fed, maybe normed */
@@ -327,7 +327,7 @@ static void walk(Context *c, int me) { /* the tokens of one batch through all la
         feed(c, me, B, c->x, l[ATTN_NORM], l + QUERY, 3), product(c, me, B, l[QUERY], l[Q_BIAS], 0, c->qkv, QKV);
         product(c, me, B, l[KEY], l[K_BIAS], 0, c->qkv + H * D, QKV);
         product(c, me, B, l[VALUE], l[V_BIAS], 0, c->qkv + (H + K) * D, QKV), barrier(c);
-        for (long u = me; u < B * (H + K); u += step) { /* a unit of work: a query head, or a key and its value */
+        for (long n = B * (H + K), u = n * me / step; u < n * (me + 1) / step; u++) { /* a head of queries or keys */
             long b = u / (H + K), h = u % (H + K); float *head = c->qkv + b * QKV + h * D;
             if (l[Q_NORM] && l[K_NORM]) norm(head, row_of(l[h < H ? Q_NORM : K_NORM], 0, NULL), m->eps, D, head, 0);
             rope(c, head, layer, c->pos[b]); if (h >= H) remember(c, layer, b, h - H);
