@@ -237,6 +237,20 @@ static inline void norm(const float *x, const float *gain, float eps, long n, fl
     float scale = 1.0f / sqrtf(sum / n + eps); for (i = 0; i < n && !add; i++) out[i] = x[i] * scale * gain[i];
     for (i = 0; i < n && add; i++) out[i] += x[i] * scale * gain[i];
 }
+/* One query's scores for a page of the cache, 16 together and `stride` apart, become e^(score - top), 0 outside [from,
+ * to), and are added to sums [16]. The top may rise: returns how far what was summed under the old one fades. */
+static inline float soften(float *scores, long stride, long groups, long from, long to, float *top, float *sums) {
+    float lanes[16], old = *top, new = old, fade, *s = scores; long i;
+    for (i = to < 0 ? 0 : to; i < groups * 16; i++) scores[i / 16 * stride + i % 16] = -INFINITY;
+    for (i = 0; i < from && i < groups * 16; i++) scores[i / 16 * stride + i % 16] = -INFINITY;
+    EACH_LANE lanes[l] = old;
+    for (i = 0; i < groups; i++, s += stride) EACH_LANE lanes[l] = s[l] > lanes[l] ? s[l] : lanes[l];
+    EACH_LANE new = lanes[l] > new ? lanes[l] : new;
+    memset(lanes, 0, sizeof lanes), *top = new, fade = new > old ? exponential(old - new) : 1;
+    for (i = 0, s = scores; i < groups; i++, s += stride) EACH_LANE lanes[l] += s[l] = exponential(s[l] - new);
+    EACH_LANE sums[l] = sums[l] * fade + lanes[l];
+    return fade;
+}
 static inline void rotate(float *head, long half, int pairs, const float *cosine, const float *sine) {
     for (long i = 0; i < half; i++) { /* Llama turns neighbours, the others element i with element i + half */
         float *a = head + (pairs ? 2 * i : i), *b = pairs ? a + 1 : a + half, x = *a, y = *b;

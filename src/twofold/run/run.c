@@ -30,7 +30,7 @@ typedef struct { Str *keys; int32_t *slots; long mask; } Table; /* a hash table 
 enum { ATTN_NORM, FFN_NORM, ATTN_POST, FFN_POST, Q_NORM, K_NORM, Q_BIAS, K_BIAS, V_BIAS, /* vectors, then matrices */
     QUERY, KEY, VALUE, OUT, GATE, UP, DOWN, PARTS };
 typedef struct Model {
-    const uint8_t *file; long size, at, data; /* at: how far it has been read; data: where the tensors begin */
+    int fd; const uint8_t *file; long size, at, data; /* at: how far it has been read; data: where the tensors begin */
     long n_values, n_tensors, n_classes, C, H, K, D, R, F, V, L, T, gemma;
     long window, pattern, trained; double eps, scale, theta, near, rope_scale, rope_gain; /* near: with a window */
     Value *values; Tensor *tensors, *embedding, *last_norm, *output, *factors, *far_factors, **layers; /* [L, PARTS] */
@@ -278,7 +278,7 @@ static void attend(Context *c, int me, long layer, long run, long h, long count)
     long H = c->m->H, K = c->m->K, D = c->m->D, first = c->runs[run], end = c->runs[run + 1], wide = (D + 15) / 16 * 16;
     long N = (end - first) * count, n = tile_of(N), length = c->pos[end - 1] + 1, i;
     float *q = c->scratch + me * c->room, *score = q + n * wide, *out = score + n * PAGE, scale = c->m->scale;
-    float *sums = out + n * wide, tops[TILE], fade; long window = slides(c->m, layer) ? c->m->window : length;
+    float *sums = out + n * wide, tops[TILE]; long window = slides(c->m, layer) ? c->m->window : length;
     memset(q, 0, n * (2 * wide + PAGE + 16) * sizeof *q);
     for (long t = 0; t < N; t++) for (i = 0, tops[t] = -1e30f; i < D; i += 16) {
         const float *from = c->qkv + ((first + t / count) * (H + 2 * K) + h + t % count) * D + i;
@@ -290,16 +290,8 @@ static void attend(Context *c, int me, long layer, long run, long h, long count)
         for (i = 0; i < groups; i++) c->m->kernel.product(c->kind, n, keys + i * (c->page_bytes / (PAGE / 16)),
             (int32_t *)q, wide / 16, score + i * n * 16);
         for (long t = 0; t < N; t++) { /* positions after a token's own are not seen, nor those before its window */
-            float lanes[16], top = tops[t], *s = score + t * 16; long seen = c->pos[first + t / count] + 1 - start;
-            for (i = fmax(seen, 0); i < groups * 16; i++) s[i / 16 * n * 16 + i % 16] = -INFINITY;
-            for (i = 0; i < seen - window && i < PAGE; i++) s[i / 16 * n * 16 + i % 16] = -INFINITY;
-            EACH_LANE lanes[l] = top;
-            for (i = 0; i < groups; i++, s += n * 16) EACH_LANE lanes[l] = s[l] > lanes[l] ? s[l] : lanes[l];
-            EACH_LANE top = lanes[l] > top ? lanes[l] : top;
-            memset(lanes, 0, sizeof lanes), fade = top > tops[t] ? exponential(tops[t] - top) : 1, tops[t] = top;
-            for (i = 0, s = score + 16 * t; i < groups; i++, s += n * 16)
-                EACH_LANE lanes[l] += s[l] = exponential(s[l] - top);
-            EACH_LANE sums[t * 16 + l] = sums[t * 16 + l] * fade + lanes[l];
+            long seen = c->pos[first + t / count] + 1 - start;
+            float fade = soften(score + t * 16, n * 16, groups, seen - window, seen, tops + t, sums + t * 16);
             for (i = 0; fade < 1 && i < wide / 16; i++) EACH_LANE out[(i * n + t) * 16 + l] *= fade;
         }
         for (i = 0; i < wide / 16; i++) c->m->kernel.product(c->kind, n, values + i * (c->page_bytes / (wide / 16)),
@@ -317,12 +309,18 @@ static void join(Context *c, int me, long B, Tensor *w, Tensor *after) { /* x +=
         norm(c->qkv + b * C, row_of(after, 0, NULL), c->m->eps, C, c->x + b * C, 1);
     if (after) barrier(c);
 }
+static void embed(Context *c, int me) { /* rows of the table, read: with mapped ones their neighbours become resident */
+    Model *m = c->m; Tensor t = *m->embedding; long C = m->C, n = row_bytes(t.type, C), start = t.at - m->file;
+    uint8_t *room = (uint8_t *)(c->scratch + me * c->room); float gain = m->gemma ? sqrtf(C) : 1;
+    for (long b = me; b < c->B; b += c->threads) {
+        long at = start + c->token[b] * n; t.at = pread(m->fd, room, n, at) == n ? room : m->file + at;
+        const float *in = row_of(&t, 0, c->x + b * C); for (long i = 0; i < C; i++) c->x[b * C + i] = in[i] * gain;
+    }
+}
 static void walk(Context *c, int me) { /* the tokens of one batch through all layers, as thread `me` does it */
     Model *m = c->m; Tensor **l = m->layers; long B = c->B, C = m->C, H = m->H, K = m->K, D = m->D, F = m->F;
     long QKV = (H + 2 * K) * D, step = c->threads, G = H / K, parts = (G + TILE - 1) / TILE, groups = (F + 15) / 16;
-    for (long b = me; b < B; b += step) memmove(c->x + b * C, row_of(m->embedding, c->token[b], c->x + b * C), C * 4);
-    for (long b = me; m->gemma && b < B; b += step) for (long i = 0; i < C; i++) c->x[b * C + i] *= sqrtf(C);
-    barrier(c);
+    embed(c, me), barrier(c);
     for (long layer = 0; layer < m->L; layer++, l += PARTS) {
         feed(c, me, B, c->x, l[ATTN_NORM], l + QUERY, 3), product(c, me, B, l[QUERY], l[Q_BIAS], 0, c->qkv, QKV);
         product(c, me, B, l[KEY], l[K_BIAS], 0, c->qkv + H * D, QKV);
@@ -569,13 +567,13 @@ void tf_close(Model *m) {
     while (m->n_owned) free(m->owned[--m->n_owned]);
     if (m->file) munmap((void *)(uintptr_t)m->file, m->size);
     if (m->packed) munmap(m->packed, m->packed_bytes);
-    free(m);
+    close(m->fd), free(m);
 }
 Model *tf_open(const char *path, char *error, size_t error_size) { /* NULL, and a sentence in error, when it cannot */
     Model *volatile m = calloc(1, sizeof *m); if (!m) return NULL; /* volatile: it must survive the jump */
     m->error = error, m->error_size = error_size; if (setjmp(m->trap)) return tf_close(m), NULL;
-    int file = open(path, O_RDONLY); m->size = lseek(file, 0, SEEK_END);
-    void *bytes = m->size > 0 ? mmap(NULL, m->size, PROT_READ, MAP_PRIVATE, file, 0) : MAP_FAILED; close(file);
+    m->fd = open(path, O_RDONLY), m->size = lseek(m->fd, 0, SEEK_END);
+    void *bytes = m->size > 0 ? mmap(NULL, m->size, PROT_READ, MAP_PRIVATE, m->fd, 0) : MAP_FAILED;
     if (bytes == MAP_FAILED) fail(m, "the file cannot be opened, or is empty: check its name and permissions");
     return m->file = bytes, read_header(m), load_tokenizer(m), load_weights(m), m;
 }
