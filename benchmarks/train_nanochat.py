@@ -57,8 +57,8 @@ NANOCHAT = (
     "--run=dummy --depth=5 --head-dim=64 --window-pattern=L --max-seq-len=512 --device-batch-size=4"
     " --total-batch-size=2048 --num-iterations=400 --eval-every=-1 --core-metric-every=-1 --sample-every=-1"
 )
-# What short runs on another text wanted (docs/log.md): a high rate, a short memory, a long decay. In so short a
-# run compiling would cost more than it saves.
+# What short runs on another text wanted (docs/log.md): a high rate, a short memory, a long decay. In so short
+# a run compiling would cost more than it saves.
 TWOFOLD = (
     "model.depth=5 model.context=256 batch=8 steps=180 compute=bfloat16 compiled=false eval_every=0"
     " eval_tokens=4096 sample_every=0 optimizer.muon_lr=0.05 optimizer.muon_momentum=0.9 schedule.warmup=0.02"
@@ -150,16 +150,16 @@ def write_jsonl(path: Path, texts: Iterable[str]) -> None:
         file.writelines(json.dumps({"text": text}) + "\n" for text in texts)
 
 
-def prepare(train: Path, val: Path, folder: Path) -> None:
-    """Write train.jsonl and held-out.jsonl, and both as parquet files where nanochat looks for them."""
+def prepare(train: Path, val: Path, folder: Path, judged_bytes: int = JUDGED_BYTES) -> None:
+    """Write train.jsonl and held-out.jsonl, and both as parquet files for nanochat."""
     import pyarrow  # type: ignore[import-untyped]
     import pyarrow.parquet as parquet  # type: ignore[import-untyped]
 
     parts = {"train": train, "held-out": val}
     texts = {name: [p for d in documents(path) for p in pieces(d.text)] for name, path in parts.items()}
-    texts["held-out"] = evenly(texts["held-out"], JUDGED_BYTES)
+    texts["held-out"] = evenly(texts["held-out"], judged_bytes)
     shards = folder / "shards"
-    shards.mkdir()
+    shards.mkdir(exist_ok=True)
     for number, (name, some) in enumerate(texts.items()):  # nanochat takes the last file for held-out text
         write_jsonl(folder / f"{name}.jsonl", some)
         one = pyarrow.table({"text": some})
@@ -282,7 +282,7 @@ class Twofold:
 
 def compare(options: argparse.Namespace, folder: Path) -> list[Side]:
     """Return how the sides did, twofold last; they take turns, and the last round's models are judged."""
-    prepare(options.data, options.val, folder)
+    prepare(options.data, options.val, folder, JUDGED_BYTES // 20 if options.quick else JUDGED_BYTES)
     size = sum(len(document.text.encode()) for document in documents(folder / "held-out.jsonl"))
     sides: dict[str, Nanochat | Twofold] = {
         f"nanochat {dtype}": Nanochat(options, folder, dtype) for dtype in options.dtypes
