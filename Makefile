@@ -57,10 +57,10 @@ lint-c:
 docs: $(ALL) ## write the parts of README.md and docs/ that are generated
 	@$(BIN)/python docs/generate.py
 
-# A benchmark is a script of benchmarks/ that can be run; *_worker.py are the halves that it starts itself.
+# A benchmark is a script of benchmarks/ that can be run; *_worker, *_judge and *_twofold are parts that it starts itself.
 bench: $(ALL) ## compare with rivals: every benchmark in benchmarks/, in turn (the first time builds llama.cpp)
 	@sh benchmarks/rivals.sh
-	@for script in $$(grep -l '^if __name__ == "__main__"' benchmarks/*.py | grep -v _worker); do \
+	@for script in $$(grep -l '^if __name__ == "__main__"' benchmarks/*.py | grep -vE '_(worker|judge|twofold)\.py'); do \
 	    echo "== $$script"; $(BIN)/python "$$script" || exit 1; \
 	done
 

@@ -4,6 +4,9 @@
 # under Python, and its programs from the same sources, in the environment's bin.
 # `make bench` calls this; a second call finds what is finished and makes only what is missing.
 #
+# nanochat's trainer runs in twofold's own environment, with the same torch. The two packages that it needs
+# beside what is there go into the environment's folder `nanochat`; nanochat itself is a checkout.
+#
 #   BENCH_VENV=DIR                 another place for the environment
 #   CMAKE_BUILD_PARALLEL_LEVEL=1   leave the other cores alone while it builds (twice ten to thirty minutes)
 set -eu
@@ -28,6 +31,10 @@ if ! { [ -x "$python" ] && version > /dev/null; }; then
     # LLAVA_BUILD=OFF leaves out the vision tools, which are not compared.
     CMAKE_ARGS="-DGGML_NATIVE=ON -DLLAVA_BUILD=OFF ${CMAKE_ARGS:-}" \
         "$python" -m pip install --no-binary llama-cpp-python --no-cache-dir --verbose "llama-cpp-python>=0.3.16"
+fi
+
+if ! [ -d "$venv/nanochat/tiktoken" ]; then
+    "$python" -m pip install --quiet --no-deps --target "$venv/nanochat" "rustbpe>=0.1.0" "tiktoken>=0.11.0"
 fi
 
 missing=""

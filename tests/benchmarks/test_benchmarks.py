@@ -1,12 +1,10 @@
 """The parts of the benchmarks that can be wrong without a clock: medians, tables, judgements, files."""
 
-import gzip
 import importlib
 import math
 import shutil
 import struct
 import subprocess
-import sys
 from pathlib import Path
 from types import ModuleType
 
@@ -16,12 +14,6 @@ import pytest
 from twofold.parameters import load, save_gguf
 
 FOLDER = Path(__file__).resolve().parents[2] / "benchmarks"
-
-
-@pytest.fixture(autouse=True)
-def _benchmarks_on_the_path(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The scripts import each other by their bare names, as they do when they are run."""
-    monkeypatch.setattr(sys, "path", [str(FOLDER), *sys.path])
 
 
 def script(name: str) -> ModuleType:
@@ -304,47 +296,3 @@ def test_missed_targets_are_told(quality: ModuleType) -> None:
     first, second = quality.misses(sides(0.2, 1.5), sides(0.05, 1.0))
     assert first.startswith("Q8_0 changes the perplexity by +0.20%")
     assert second.startswith("Q4_0 has +0.50")
-
-
-# --- train_shakespeare
-
-
-def test_the_text_is_read_as_one_piece(tmp_path: Path) -> None:
-    text = "First Citizen:\nBefore we proceed any further, hear me speak.\n\n" * 5000
-    (tmp_path / "long.txt.gz").write_bytes(gzip.compress(text.encode()))
-    assert script("train_shakespeare").whole(tmp_path / "long.txt.gz") == text
-
-
-def test_the_text_is_cut_where_nanogpt_cuts() -> None:
-    bench = script("train_shakespeare")
-    text = "x" * 1_115_394
-    assert [len(part) for part in bench.split(text)] == [1_003_854, 111_540]
-
-
-def test_nanogpt_s_last_loss_is_read_from_its_log() -> None:
-    bench = script("train_shakespeare")
-    log = "step 0: train loss 4.1676, val loss 4.1649\niter 0: loss 4.18\n"
-    log += "step 9: train loss 1.7, val loss 1.88\n"
-    assert bench.last_val_loss(log) == 1.88
-    with pytest.raises(ValueError, match="no held-out loss"):
-        bench.last_val_loss("iter 0: loss 4.18")
-
-
-def test_a_miss_is_told_and_fails(capsys: pytest.CaptureFixture[str]) -> None:
-    bench = script("train_shakespeare")
-    rival = bench.Side("nanoGPT", "characters", (100.0,), 1.90, 1.88)
-    good = bench.Side("twofold bpe", "its own vocabulary", (4.0, 5.0, 30.0), 1.85)
-    bad = bench.Side("twofold bytes", "bytes", (9.0,), 1.89)
-    assert bench.report([rival, good], 1.88) == 0
-    assert "20.0" in capsys.readouterr().out
-    assert bench.report([rival, good, bad], 1.88) == 1
-    assert "twofold bytes did not reach the target: 1.8900" in capsys.readouterr().out
-
-
-def test_the_bytes_tokenizer_gives_every_byte_its_token() -> None:
-    pytest.importorskip("torch")
-    tokenizer = script("shakespeare_twofold").bytes_only()
-    text = "Ein schöner Tag,\n\tfür 3 Könige."
-    pieces = [tokenizer.token_bytes(i) for i in tokenizer.encode(text)]
-    assert pieces == [bytes([byte]) for byte in text.encode()]
-    assert tokenizer.vocab_size == 320
