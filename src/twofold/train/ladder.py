@@ -50,6 +50,7 @@ FIRST_GUESS = 0.35  # share of the peak that small models reach, to choose sizes
 # loss that the law, which knows sizes only, would take for a slope.
 WIDTHS = {2: tuple(range(24, 192, 8)), 3: (192, 224)}  # by depth; deeper ones below
 HEADS = 2  # of depth 2
+MARGIN = 1.4  # above short: attention is not in 6 operations per weight, and sizes come in steps
 DEEPEST = 32
 
 
@@ -270,7 +271,7 @@ def _top_budget(total_s: float, flops_per_s: float, config: LadderConfig) -> flo
 
 def _top_tokens_per_weight(config: LadderConfig) -> float:
     """Return what the largest size reads at its largest budget, so that it is not short at its least."""
-    return 1.1 * ladders.SHORT * STEP ** (config.lengths - 1)
+    return MARGIN * ladders.SHORT * STEP ** (config.lengths - 1)
 
 
 def _starts(config: LadderConfig) -> list[int]:
