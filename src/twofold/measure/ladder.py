@@ -28,7 +28,7 @@ from twofold.measure.machine import processor
 from twofold.measure.scaling import Fit
 
 VERSION = 1
-SHORT = 1.0  # tokens per weight; shorter runs tell of their start, and the law is not fitted to them
+SHORT = 3.0  # tokens per weight; shorter runs tell of their start, and the law is not fitted to them
 OTHER_TEXT = 0.10  # half of the interval, as a share, when the text is another than the ladder's
 
 
@@ -122,8 +122,9 @@ class Ladder:
 def of_runs(runs: Sequence[Rung], *, bootstraps: int = 400, **about: Any) -> Ladder:
     """Return the ladder of these runs: fitted without the held-out one, judged by it, then fitted to all.
 
-    Runs of less than one token per weight are shown but not fitted to: their losses lie far above any law.
-    (The replication of Chinchilla's law, arXiv:2404.10102, leaves out those below 0.45.)
+    Runs of less than three tokens per weight are shown but not fitted to: their losses lie above any law
+    that holds for longer ones. (The replication of Chinchilla's law, arXiv:2404.10102, leaves out those below
+    0.45.)
     `about`: the rest of the ladder's fields. Raises UsageError when the runs are too few.
     """
     below = [run for run in runs if not run.held_out]

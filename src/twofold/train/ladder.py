@@ -18,7 +18,7 @@ import itertools
 import math
 import shutil
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Literal
 
@@ -41,13 +41,16 @@ from twofold.train.pretrain import pretrain, run
 from twofold.train.settings import PretrainConfig
 
 STEP = 2.2  # from one budget to the next
-TOP_TOKENS_PER_WEIGHT = 7.0  # of the largest size at the largest budget; at its least still above `SHORT`
-SIZE_RANGE = 9.5  # the largest size by the smallest
+SIZE_RANGE = 7.0  # the largest size by the smallest
 HELD_OUT_SIZE = 1.4  # the held-out size by the largest of the others
 LEAST_STEPS = 60  # a shorter run says more about its first steps than about its size
 OVERHEAD_S = 6.0  # of a rung besides its steps: start, evaluation, files
 FIRST_GUESS = 0.35  # share of the peak that small models reach, to choose sizes before they are measured
-WIDTHS = {1: (16, 32, 48, 64, 96), 2: (96, 128), 3: (128, 160, 192)}  # by depth; deeper ones below
+# Shapes that differ in width only, as long as that will do: another layer or another head is a step in the
+# loss that the law, which knows sizes only, would take for a slope.
+WIDTHS = {2: tuple(range(24, 192, 8)), 3: (192, 224)}  # by depth; deeper ones below
+HEADS = 2  # of depth 2
+MARGIN = 1.4  # above short: attention is not in 6 operations per weight, and sizes come in steps
 DEEPEST = 32
 
 
@@ -236,15 +239,16 @@ def plan(config: LadderConfig, corpus: Corpus, screen: Screen) -> Design:
     screen.say("Measuring how fast each size learns …", "dim")
     host = machine.measure(config.device, config.compute, config.threads)
     budgets = config.lengths + min(2, config.sizes - 1)
-    total_s = dial.seconds(config.time)
+    total_s, paces = dial.seconds(config.time), dict[ModelConfig, tuple[float, int]]()
     top = config.flops or _top_budget(total_s, FIRST_GUESS * host.peak_flops, config)
-    shapes = _shapes(config, math.sqrt(top / 6 / TOP_TOKENS_PER_WEIGHT))
-    paces = [_pace(host, shape, config) for shape in shapes]
-    if config.flops is None:
-        # Seconds grow with the budgets, but for what each rung costs besides: solve for the top one.
-        trial = _rungs(config, shapes, paces, budgets, top)
-        besides_s = len(trial) * OVERHEAD_S
-        top *= max(0.05, (total_s - besides_s) / (sum(rung.seconds for rung in trial) - besides_s))
+    for _ in range(1 if config.flops else 2):  # then with sizes for the budget that there really is
+        shapes = _shapes(config, math.sqrt(top / 6 / _top_tokens_per_weight(config)))
+        paces |= {shape: _pace(host, shape, config) for shape in shapes if shape not in paces}
+        if config.flops is None:
+            # Seconds grow with the budgets, but for what each rung costs besides: solve for the top one.
+            trial = _rungs(config, shapes, paces, budgets, top)
+            besides_s = len(trial) * OVERHEAD_S
+            top *= max(0.05, (total_s - besides_s) / (sum(rung.seconds for rung in trial) - besides_s))
     rungs = _rungs(config, shapes, paces, budgets, top)
     if len({rung.name for rung in rungs}) < len(rungs):
         raise UsageError("The budget is too small: runs of different lengths would be equal. Give more time.")
@@ -265,6 +269,11 @@ def _top_budget(total_s: float, flops_per_s: float, config: LadderConfig) -> flo
     return total_s * flops_per_s / (shares + (STEP if config.hold_out else 0))
 
 
+def _top_tokens_per_weight(config: LadderConfig) -> float:
+    """Return what the largest size reads at its largest budget, so that it is not short at its least."""
+    return MARGIN * ladders.SHORT * STEP ** (config.lengths - 1)
+
+
 def _starts(config: LadderConfig) -> list[int]:
     """Return the first budget of each size: small sizes begin at the smallest."""
     most = min(2, config.sizes - 1)
@@ -272,15 +281,16 @@ def _starts(config: LadderConfig) -> list[int]:
 
 
 def _rungs(
-    config: LadderConfig, shapes: list[ModelConfig], paces: list[tuple[float, int]], budgets: int, top: float
-) -> list[Step]:
+    config: LadderConfig, shapes: list[ModelConfig], paces: Mapping[ModelConfig, tuple[float, int]],
+    budgets: int, top: float,
+) -> list[Step]:  # fmt: skip
     """Return the rungs for a largest budget `top`; `paces`: operations a second and threads of each shape."""
     found = []
-    for (shape, pace), start in zip(zip(shapes, paces, strict=True), [*_starts(config), None], strict=False):
+    for shape, start in zip(shapes, [*_starts(config), None], strict=False):
         powers = [budgets] if start is None else range(start, start + config.lengths)
         for power in powers:
             flops = top * STEP ** (power - budgets + 1)
-            found.append(_step(config, shape, flops, pace, held_out=start is None))
+            found.append(_step(config, shape, flops, paces[shape], held_out=start is None))
     return sorted(found, key=lambda rung: (rung.held_out, rung.seconds))
 
 
@@ -321,7 +331,11 @@ def _candidates(config: LadderConfig) -> Iterator[ModelConfig]:
     for depth, width in itertools.chain.from_iterable(
         ((depth, width) for width in widths) for depth, widths in (WIDTHS | deeper).items()
     ):
-        yield dial.shape(ShapeConfig(width=width, context=config.context), depth, config.vocab)
+        heads = HEADS if depth == 2 else None
+        chosen = ShapeConfig(
+            width=width, context=config.context, heads=heads, head_dim=width // heads if heads else None
+        )
+        yield dial.shape(chosen, depth, config.vocab)
 
 
 def _pace(host: machine.Machine, shape: ModelConfig, config: LadderConfig) -> tuple[float, int]:
