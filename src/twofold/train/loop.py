@@ -27,60 +27,24 @@ from torch import Tensor
 from twofold.base import runlog
 from twofold.base.errors import TwofoldError
 from twofold.base.runlog import RunLog
-from twofold.parameters import ModelConfig
 from twofold.tokens import Tokenizer
 from twofold.train import checkpoint
-from twofold.train.appointment import LOOKS, append_decision, read_decisions, steps_in_time
-from twofold.train.data import Batch, Data
+from twofold.train.appointment import Appointment
+from twofold.train.data import Data
 from twofold.train.display import Screen
 from twofold.train.evaluation import HeldOut, Score, sample
-from twofold.train.guard import Guard, GuardConfig
-from twofold.train.keeper import Rule, keeper
-from twofold.train.optimiser import OptimizerConfig
+from twofold.train.guard import Guard
+from twofold.train.keeper import keeper
 from twofold.train.parallel import ALONE, Several, SilentLog, Team, losses_told
-from twofold.train.schedule import Schedule, ScheduleConfig
-from twofold.train.sharding import Learner, in_shards, learner
+from twofold.train.schedule import Schedule
+from twofold.train.sharding import in_shards, learner
+from twofold.train.step import StepPlan, flops_per_token, gradients
 from twofold.train.stopping import Stopped, Stopping
 from twofold.train.transformer import Transformer
 
 Read = Callable[[Path], checkpoint.State]
 SAMPLE_TOKENS = 48
 SCORE_KEYS = ("val_loss_nats", "bits_per_byte", "val_tokens", "val_bytes")
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class StepPlan:
-    """What every step of a run does, fixed before the first one.
-
-    `rows` × `context` tokens a step, `micro_rows` at a time. `compute`: dtype of the products. `peak_flops`:
-    what the machine does per second in large products of that dtype. `budget_s`: seconds the steps may take,
-    evaluation included; None = as long as it takes. `most_steps`: the end is never moved beyond.
-    `eval_every` and `sample_every` are steps, 0 = only at the end.
-    """
-
-    steps: int
-    rows: int
-    micro_rows: int
-    context: int
-    seed: int
-    device: str
-    compute: str
-    threads: int
-    peak_flops: float
-    budget_s: float | None
-    most_steps: int
-    eval_every: int
-    sample_every: int
-    layout: str
-    saving: Rule
-    guard: GuardConfig
-    optimizer: OptimizerConfig
-    schedule: ScheduleConfig
-
-    @property
-    def anchor_every(self) -> int:
-        """Every so many steps there is a checkpoint that the run may roll back to: after an evaluation."""
-        return self.eval_every or max(1, self.steps // 10)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,46 +57,6 @@ class Trained:
     elapsed_s: float
     utilisation: float
     samples: list[dict[str, str]]
-
-
-def set_up(plan: StepPlan) -> torch.dtype:
-    """Set threads and the float environment as the plan says; return the dtype of the products."""
-    torch.set_num_threads(plan.threads)
-    torch.set_flush_denormal(True)
-    return {"bfloat16": torch.bfloat16, "float32": torch.float32}[plan.compute]
-
-
-def flops_per_token(config: ModelConfig) -> float:
-    """Return the floating-point operations to learn from one token: forward, and twice that backward.
-
-    Counts products with the weights (two operations per weight; looking up an embedding is none) and the
-    half of attention that causality leaves.
-    """
-    lookups = config.vocab_size * config.width * (0 if config.tied else 1)
-    attention = config.layers * config.heads * config.head_dim * config.context
-    return 6.0 * (config.parameters - lookups + attention)
-
-
-def gradients(net: Transformer, batch: Batch, micro_rows: int, learner: Learner | None = None) -> Tensor:
-    """Add the gradients of a batch's mean loss to the parameters; return that loss in nats.
-
-    With a `learner` on several processes, each does its rows; the mean of what they return is the loss.
-    """
-    learner = learner or Learner(net)
-    device = net.token_embd.device
-    counted = max(1, batch.counted) / learner.team.size
-    batch = learner.team.share(batch)
-    total = torch.zeros((), device=device)
-    for start in range(0, len(batch.ids), micro_rows):
-        rows = slice(start, start + micro_rows)
-        ids, targets, documents = (
-            torch.from_numpy(array[rows]).to(device) for array in (batch.ids, batch.targets, batch.documents)
-        )
-        with learner.micro_batch(last=start + micro_rows >= len(batch.ids)):
-            loss = learner.loss(ids, targets, documents) / counted
-            loss.backward()  # type: ignore[no-untyped-call]
-        total += loss.detach()
-    return total
 
 
 class Run:
@@ -167,10 +91,9 @@ class Run:
         self.tokens = 0
         self.before_s = 0.0  # spent in earlier sessions of this run
         self._began = time.monotonic()
-        self._marks: list[tuple[int, float]] = []
         self.score: Score | None = None
         self.samples: list[dict[str, str]] = []
-        self.decisions = read_decisions(folder)
+        self.appointment = Appointment(folder, plan, team, screen.decided)
 
     @property
     def elapsed_s(self) -> float:
@@ -277,7 +200,7 @@ class Run:
                 break
             self.keeper.offer(self.step, self.state, wanted=self._wanted(log), log_error=log.behind)
             stopping.check()
-            self._decide()
+            self.schedule = self.appointment.kept(self.schedule, self.step, self.elapsed_s)
             self._step(log, stopping)
         if not done and not self._saved(log, finished=True):
             raise TwofoldError(
@@ -356,7 +279,7 @@ class Run:
             shift = self.shift + at - state.step
             self._take(state)
             self.shift, self.went_back = shift, state.step
-            self._marks.clear()
+            self.appointment.gone_back()
             self.keeper.back_to(state.step)
             log.back_to(self.step)
             log.write(step=self.step, went_back_from=at, why=why)
@@ -400,42 +323,6 @@ class Run:
         self.samples = samples
         log.write(step=self.step, samples=self.samples)
         self.screen.sampled(self, self.samples)
-
-    def _decide(self) -> None:
-        """Move the end of the run when it would come too late or much too early, or as was decided before."""
-        for decision in self.decisions:
-            if decision["step"] == self.step and decision["steps"] != self.schedule.steps:
-                self.schedule = self.schedule.end_at(self.step, decision["steps"])
-        if self.plan.budget_s is None or self.step % max(1, self.plan.steps // LOOKS):
-            return
-        self._marks.append((self.step, self.elapsed_s))
-        if any(decision["step"] >= self.step for decision in self.decisions):
-            return  # what is known already is replayed, not decided again
-        steps = self.team.agree(self._decided(self.plan.budget_s))
-        if steps == self.schedule.steps:
-            return
-        self.decisions.append({"step": self.step, "steps": steps})
-        self.schedule = self.schedule.end_at(self.step, steps)
-        self.screen.decided(self, steps)
-
-    def _decided(self, budget_s: float) -> int:
-        """Return how many steps the run shall have, after writing it down if that is something new."""
-        steps = steps_in_time(
-            self.schedule,
-            self._marks,
-            self.step,
-            self.elapsed_s,
-            budget_s,
-            self.plan.steps,
-            self.plan.most_steps,
-        )
-        if steps != self.schedule.steps and self.team.speaks:
-            decision = {"step": self.step, "steps": steps, "elapsed_s": round(self.elapsed_s, 1)}
-            try:
-                append_decision(self.folder, decision)
-            except OSError:
-                return self.schedule.steps  # what could not be replayed is not decided; it is tried again
-        return steps
 
     def _trained(self) -> Trained:
         records = runlog.read(self.folder / "metrics.jsonl") if self.team.speaks else []
