@@ -158,8 +158,7 @@ def _start(
     ]
     data = _data(config, corpus, chosen.context, chosen.rows)
     one = Run(net, data, held_out, tokenizer, steps, folder, screen, prompts, team)
-    if one.resume():
-        screen.say(f"Going on from step {one.step:,}.")
+    one.resume()
     return one
 
 

@@ -20,6 +20,7 @@ import math
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -100,14 +101,21 @@ class Run:
         """Seconds in the loop, over all sessions that count."""
         return self.before_s + time.monotonic() - self._began
 
-    def resume(self) -> bool:
-        """Go to where the run was last saved, if it was; return whether."""
+    def resume(self) -> None:
+        """Go to where the run was last saved, if it was, and say so, and how many steps are done again."""
         state = self._fetch(self.keeper.newest)
         if state is None:
-            return False
+            return
         self._take(state)
         self.before_s = state.facts["elapsed_s"]
-        return True
+        again = max((record.get("step", 0) for record in self._records()), default=0) - self.step
+        what = "the step after it was" if again == 1 else f"the {again:,} steps after it were"
+        lost = f"; {what} not saved, and done again" if again > 0 else ""
+        self.screen.say(f"Going on from step {self.step:,}{lost}.")
+
+    def _records(self) -> list[dict[str, Any]]:
+        path = self.folder / "metrics.jsonl"
+        return runlog.read(path) if path.exists() else []
 
     def _fetch(self, find: Callable[[Read], checkpoint.State | None]) -> checkpoint.State | None:
         """Return a state that was saved, found and read by `find`, in every process of the team."""
@@ -130,14 +138,15 @@ class Run:
             self.optimiser.load_state_dict(_below("optimiser.", state.tensors))
             torch.set_rng_state(state.tensors["rng"])
             self.schedule = Schedule(**facts["schedule"])
-            self.guard.restore(facts["guard"])
-            self.tokens, self.shift, self.due = facts["tokens"], facts["shift"], facts["due"]
-            self.went_back = facts["went_back"]
+            self.tokens = facts["tokens"]
+            self.guard.restore(facts.get("guard", {"losses": [], "bad": 0}))  # old runs had no guard
+            self.shift, self.went_back = facts.get("shift", 0), facts.get("went_back")
+            self.due = facts.get("due", [])
         except (KeyError, RuntimeError, TypeError) as error:
             where = self.folder / "checkpoints"
             raise TwofoldError(f"The checkpoint in {where} is not of this run ({error}).") from error
         self.step = state.step
-        for record in runlog.read(self.folder / "metrics.jsonl"):
+        for record in self._records():
             if record.get("step", 0) > self.step:
                 break
             self.samples = record.get("samples", self.samples)
@@ -193,7 +202,8 @@ class Run:
         return self._trained()
 
     def _train(self, log: RunLog, stopping: Stopping) -> None:
-        done = self.step == self.schedule.steps and not self.due  # and saved: this was a finished run
+        at_end = self.step == self.schedule.steps and not self.due
+        done = bool(self.team.agree(at_end and self.keeper.has(self.step)))  # this was a finished run
         while True:
             self._do_what_is_due(log, stopping)
             if self.step == self.schedule.steps:
@@ -253,6 +263,8 @@ class Run:
             elapsed_s=self.elapsed_s,
             **({} if refused is None else {"skipped": refused}),
         )
+        if log.behind is not None and self.keeper.give_room(self.step, log.behind):
+            log.catch_up()
         if refused is None:
             self.guard.took(loss_nats)
             self.screen.step(self, loss_nats, batch.ids.size, seconds)
@@ -325,7 +337,7 @@ class Run:
         self.screen.sampled(self, self.samples)
 
     def _trained(self) -> Trained:
-        records = runlog.read(self.folder / "metrics.jsonl") if self.team.speaks else []
+        records = self._records() if self.team.speaks else []
         shares = [record["utilisation"] for record in records if record.get("utilisation") is not None]
         score = self.score or self.held_out.score(self.net, self.learner)
         middle = sorted(shares)[len(shares) // 2] if shares else 0.0

@@ -148,8 +148,7 @@ def _start(
     held_out = HeldOut(corpus.val, None, tokenizer, context=chosen.context, max_tokens=chosen.eval_tokens)
     prompts = [[separator, *tokenizer.encode(text)] for text in config.prompts]
     one = Run(net, data, held_out, tokenizer, steps, folder, screen, prompts, team)
-    if one.resume():
-        screen.say(f"Going on from step {one.step:,}.")
+    one.resume()
     return one
 
 
