@@ -239,7 +239,8 @@ def strikes(alone: Path, run: Path, count: int, chance: random.Random) -> list[F
     for strike in range(count):
         child = start(going(run))
         early = chance.random() < 0.1  # while it starts
-        goal = reached + (0 if early else chance.randrange(1, 2 * (STEPS - reached) // (count - strike + 1)))
+        apart = (STEPS - reached) // (count - strike + 1)
+        goal = min(reached + (0 if early else chance.randint(1, max(1, 2 * apart - 1))), STEPS - 5)
         wait(child, lambda goal=goal: last_step(run) >= goal)
         time.sleep(chance.uniform(0, 3 * STEP_S if early else STEP_S))
         signal_now = chance.choice([signal.SIGKILL, signal.SIGTERM])
