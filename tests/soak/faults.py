@@ -137,8 +137,10 @@ def main() -> int:
             "lost": lambda chance: lost_processes(alone, folder),
         }
         for part in options.only.split(","):
-            faults += work[part](random.Random(f"{part} {options.seed}"))
-            print(f"{part}: done after {time.monotonic() - began:.0f} s", flush=True)
+            found = list(work[part](random.Random(f"{part} {options.seed}")))
+            faults += found
+            wrong = sum(len(fault.wrong) for fault in found)
+            print(f"{part}: done after {time.monotonic() - began:.0f} s, {wrong} things wrong", flush=True)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     show(faults)
@@ -382,7 +384,7 @@ def full_disk(alone: Path, run: Path) -> list[Fault]:
         to_end.same(alone, run)
         return [during, to_end]
     finally:
-        subprocess.run(["umount", str(run)], capture_output=True)
+        subprocess.run(["umount", "-l", str(run)], capture_output=True)
 
 
 def fill(child: int, run: Path, goal: int) -> None:
