@@ -35,10 +35,11 @@ from twofold.train.display import Screen
 from twofold.train.evaluation import HeldOut
 from twofold.train.guard import GuardConfig
 from twofold.train.keeper import Rule
-from twofold.train.loop import Run, StepPlan, flops_per_token, set_up
+from twofold.train.loop import Run
 from twofold.train.machine import Machine, micro_rows
 from twofold.train.optimiser import OptimizerConfig
 from twofold.train.schedule import ScheduleConfig
+from twofold.train.step import StepPlan, flops_per_token, set_up
 from twofold.train.transformer import Transformer
 
 PEAK_S = 0.25  # for each size of product

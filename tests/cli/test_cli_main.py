@@ -1,5 +1,10 @@
 """The entry point: lists the commands, and turns every mistake into a sentence and an exit code."""
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 
 from twofold import __version__
@@ -73,3 +78,16 @@ def test_ctrl_c_is_130(twofold, monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr("twofold.cli.models.find", interrupted)
     assert twofold("inspect", "x").code == 130
+
+
+@pytest.mark.parametrize("processes", ["1", "2"])
+def test_one_of_several_processes_ends_with_its_words_and_its_code(processes: str) -> None:
+    source = str(Path(entry.__file__).parents[2])
+    environment = {**os.environ, "PYTHONPATH": source, "WORLD_SIZE": processes}
+    for argument, code, words in (
+        ("--version", 0, f"twofold {__version__}"),
+        ("tchat", 2, "No such command"),
+    ):
+        command = [sys.executable, "-m", "twofold", argument]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+        assert (done.returncode, words in done.stdout + done.stderr) == (code, True)

@@ -1,275 +1,436 @@
-"""Everything that may happen to a run, 50 times and more, and what it says each time.
+"""Everything that may happen to a run: nothing is lost beyond the last step, each is told in a sentence.
 
-    python tests/soak/faults.py [--strikes 50] [--damages 10] [--seed 0]
+    python tests/soak/faults.py [--strikes 50] [--damages 10] [--seed 0] [--only strikes,full] [--steps 300]
 
-One run is left alone. Others, with its recipe and plan, are killed (SIGKILL) and told to stop (SIGTERM) at
-random moments, find their newest checkpoint truncated or with a flipped bit (and no copy of the last step
-beside it, as after a power cut), run into a full disk, and lose one of two processes. Each is then resumed by
-what `twofold train --resume` calls. In the end every loss, score and sample and every byte of the weights
-must equal those of the run left alone. Prints a table: what happened, how often, how many steps were done
-again, and what the run said. Exit code 1 if anything differs or was not said.
+One run is left alone. Others, with its recipe and plan, are
+
+- killed (SIGKILL) and told to stop (SIGTERM) at random moments, also while they start or save;
+- left with a newest checkpoint that is truncated or has a flipped bit (and no copies of steps beside it, as
+  after a power cut), or with damaged copies of steps;
+- run into a disk that another program fills, are killed there, and filled up again until their end;
+- robbed of one of two processes.
+
+Each is gone on with by what `twofold train --resume` calls. In the end every loss, score and sample and every
+byte of the weights must equal those of the run left alone. Steps take some 70 ms on one core, so that each is
+saved; how many are done again is counted, and what is said must have the right numbers in it. Prints a table,
+and below it what was not as it should be. Exit code 1 if anything was not.
+
+A disk to fill is made by mounting a small one in memory, which takes root; without it, that part is left out,
+and said to be.
 """
 
 import argparse
+import dataclasses
+import json
 import os
 import random
 import re
-import resource
 import shutil
 import signal
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from kill_training import compare, ended, last_step, read, start, story, wait, weights
+from kill_training import compare, last_step, read, story, weights
 from rich.console import Console
+from rich.table import Table
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "train"))
+from forked import ended, start
 from several import scenario
 
-from twofold.base import runlog
 from twofold.base.errors import TwofoldError
 from twofold.train import PretrainConfig, pretrain, resume
-from twofold.train.checkpoint import TENSORS, place, steps
+from twofold.train.checkpoint import FACTS, SUMS, TENSORS, place, steps
 from twofold.train.dial import ShapeConfig
 from twofold.train.ring import NAMES
 
-STEPS = 900
-LIMIT_S = 900.0
-Row = tuple[str, int, list[int], str, bool]
+STEPS = 300
+EVERY = 10  # steps between checkpoints
+STEP_S = 0.1
+LIMIT_S = 300.0  # for one process; a run takes a tenth of that
+PARTS = ("strikes", "damages", "ring", "full", "lost")
+INTERRUPTED = 130  # what the command line ends with
+
+
+@dataclasses.dataclass
+class Fault:
+    """A kind of fault: how often it came, what it cost, what was said, and what was not as it should be.
+
+    `most` steps may be done again after it; None: those since what was left whole.
+    """
+
+    what: str
+    most: int | None
+    times: int = 0
+    again: list[int] = dataclasses.field(default_factory=list)
+    sentences: list[str] = dataclasses.field(default_factory=list)
+    wrong: list[str] = dataclasses.field(default_factory=list)
+
+    def heard(self, text: str, pattern: str, *, shown: bool = True) -> re.Match[str] | None:
+        """Return where a sentence stands in what was said; it is wrong not to be there."""
+        found = re.search(pattern, text)
+        if found is None:
+            self.wrong.append(f"did not say {pattern!r}, but: {text[-300:]!r}")
+        elif shown and found.group() not in self.sentences:
+            self.sentences.append(found.group())
+        return found
+
+    def went_on(self, text: str, reached: int, expected: int | None = None) -> None:
+        """Note how many of `reached` steps were done again, by what was said; `expected`: from which on."""
+        if reached == 0 and "Going on" not in text:
+            self.again.append(0)  # it had not begun
+            return
+        found = self.heard(text, r"Going on from step ([\d,]+)(; the (?:([\d,]+) steps|step) after [^.]*)?\.")
+        if found is None:
+            return
+        step = number(found[1])
+        told = 0 if not found[2] else number(found[3]) if found[3] else 1
+        self.again.append(reached - step)
+        if told != reached - step:
+            self.wrong.append(f"{reached} steps were done, and it said: {found.group()!r}")
+        if self.most is not None and reached - step > self.most:
+            self.wrong.append(f"{reached} steps were done, and it went on from {step}")
+        if expected is not None and step != expected:
+            self.wrong.append(f"step {expected} was there whole, and it went on from {step}")
+
+    def same(self, alone: Path, run: Path) -> None:
+        """Note where a run that is done differs from the one left alone."""
+        differences = compare(read(alone), read(run)) + compare(weights(alone), weights(run))
+        self.wrong += [f"different: {difference}" for difference in differences[:3]]
+
+    def expect(self, what: str, found: object, expected: object) -> None:
+        """Note something that is not as it should be."""
+        if found != expected:
+            self.wrong.append(f"{what} is {found}, not {expected}")
 
 
 def main() -> int:
+    global STEPS
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--strikes", type=int, default=50)
     parser.add_argument("--damages", type=int, default=10)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--only", default=",".join(PARTS), help="parts to do, with commas between")
+    parser.add_argument("--steps", type=int, default=STEPS, help="of each run; fewer for a quick look")
     options = parser.parse_args()
-    chance = random.Random(options.seed)
+    STEPS = options.steps
+    os.environ.setdefault("TWOFOLD_TIMEOUT_S", "30")
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the folder is removed
+    began = time.monotonic()
     folder = Path(tempfile.mkdtemp(prefix="twofold-faults-"))
+    faults: list[Fault] = []
     try:
-        (folder / "text.txt").write_text(story(chance))
+        (folder / "text.txt").write_text(story(random.Random(options.seed)))
         alone = folder / "alone"
-        if ended(start(lambda: pretrain(settings(folder, alone)))) != 0:
+        if ended(start(lambda: pretrain(settings(folder, alone))), LIMIT_S) != 0:
             return 1
-        rows = strikes(alone, folder / "struck", options.strikes, chance)
-        rows += [damages(alone, folder / "damaged", options.damages, chance)]
-        rows += [full_disk(alone, folder / "full")]
-        rows += [lost_process(alone, folder / "lost", chance)]
+        print(f"left alone: done after {time.monotonic() - began:.0f} s", flush=True)
+        work: dict[str, Callable[[random.Random], Iterable[Fault]]] = {
+            "strikes": lambda chance: strikes(alone, folder / "struck", options.strikes, chance),
+            "damages": lambda chance: [damages(alone, folder / "damaged", options.damages, chance)],
+            "ring": lambda chance: [copies(alone, folder / "copies", options.damages, chance)],
+            "full": lambda chance: full_disk(alone, folder / "full"),
+            "lost": lambda chance: lost_processes(alone, folder),
+        }
+        for part in options.only.split(","):
+            found = list(work[part](random.Random(f"{part} {options.seed}")))
+            faults += found
+            wrong = sum(len(fault.wrong) for fault in found)
+            print(f"{part}: done after {time.monotonic() - began:.0f} s, {wrong} things wrong", flush=True)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-    for what, times, again, words, fine in rows:
-        done = f"{sorted(again)[len(again) // 2]} (at most {max(again)})" if again else "-"
-        print(f"\n{what}: {times} times; steps done again: {done}; {'the same end' if fine else 'FAILED'}")
-        print(f'    "{words}"')
-    return 0 if all(row[4] for row in rows) else 1
+    show(faults)
+    return 1 if any(fault.wrong for fault in faults) else 0
+
+
+def show(faults: list[Fault]) -> None:
+    """Print the table and what was wrong."""
+    table = Table("what happened", "times", "steps done again", "the end", "what was said", show_lines=True)
+    for fault in faults:
+        again = sorted(fault.again)
+        allowed = "" if fault.most is None else f" (allowed {fault.most})"
+        count = f"{again[len(again) // 2]}, at most {again[-1]}{allowed}" if again else "-"
+        same = "FAILED" if fault.wrong else "the same to the last bit" if fault.times else "not tried"
+        table.add_row(fault.what, str(fault.times), count, same, "\n".join(example(fault.sentences)))
+    Console(width=None if sys.stdout.isatty() else 160).print(table, markup=False)
+    for fault in faults:
+        for sentence in fault.wrong[:10]:
+            print(f"WRONG: {fault.what}: {sentence}")
+
+
+def example(sentences: list[str]) -> list[str]:
+    """Return one sentence of each kind: those that differ in more than numbers; the longest of a kind."""
+    kinds: dict[str, str] = {}
+    for sentence in sentences:
+        kind = " ".join(re.sub(r"\([^)]*\)|[\d,]+", "#", sentence.split("; the ")[0].rstrip(".")).split()[:4])
+        kinds[kind] = max(kinds.get(kind, ""), sentence, key=len)
+    return list(kinds.values())
 
 
 def settings(folder: Path, out: Path) -> PretrainConfig:
-    shape = ShapeConfig(depth=2, width=64, head_dim=32, vocab=320, context=64)
+    shape = ShapeConfig(depth=2, width=64, head_dim=32, vocab=320, context=128)
     return PretrainConfig(
-        data=(str(folder / "text.txt"),), out=out, model=shape, steps=STEPS, batch=4, threads=1,
-        compute="float32", eval_every=60, sample_every=240, checkpoint_steps=20,
+        data=(str(folder / "text.txt"),), out=out, model=shape, steps=STEPS, batch=48, threads=1,
+        compute="float32", eval_every=60, sample_every=150, checkpoint_steps=EVERY,
     )  # fmt: skip
 
 
-def twin(alone: Path, folder: Path) -> Path:
+def twin(alone: Path, run: Path, layout: str = "auto") -> Path:
     """Return a new run with the recipe and plan of another: how fast the machine is must not enter."""
-    folder.mkdir()
-    shutil.copy(alone / "recipe.toml", folder / "recipe.toml")
-    return folder
+    run.mkdir(exist_ok=True)
+    recipe = (alone / "recipe.toml").read_text()
+    assert recipe.count('layout = "auto"') == 1
+    (run / "recipe.toml").write_text(recipe.replace('layout = "auto"', f'layout = "{layout}"'))
+    return run
 
 
-def going(run: Path) -> Callable[[], object]:
-    """Return what resumes a run and writes what it says into a file beside it."""
+def going(run: Path) -> Callable[[], int]:
+    """Return what resumes a run, writes what it says beside it, and returns the command line's exit code."""
 
-    def work() -> None:
-        with open(run.with_suffix(".said"), "w") as file:
+    def work() -> int:
+        with open(run.with_suffix(".said"), "w", buffering=1) as file:
             try:
                 resume(run, console=Console(file=file, width=400))
-            except (KeyboardInterrupt, TwofoldError) as error:  # what the command line makes of them
-                print(error, file=file, flush=True)
-                os._exit(1)
+            except (KeyboardInterrupt, TwofoldError) as error:
+                print(error, file=file)
+                return INTERRUPTED if isinstance(error, KeyboardInterrupt) else 1
+        return 0
 
+    run.with_suffix(".said").write_text("")
     return work
 
 
-def said(run: Path, pattern: str) -> str:
-    """Return the first sentence that the last process of a run said and that looks like this, or nothing."""
-    text = " ".join(run.with_suffix(".said").read_text().replace(str(run), "RUN").split())
-    found = re.search(pattern, text)
-    return found.group() if found else ""
+def said(run: Path) -> str:
+    """Return what the last process of a run said, in one line."""
+    return " ".join(run.with_suffix(".said").read_text().replace(str(run), "RUN").split())
 
 
-def went_on_from(run: Path) -> int:
-    found = re.search(r"[\d,]+", said(run, r"Going on from step [\d,]+") or "0")
-    return int(found.group().replace(",", "")) if found else 0
+def number(text: str) -> int:
+    return int(text.replace(",", ""))
 
 
-def same(alone: Path, run: Path) -> bool:
-    differences = compare(read(alone), read(run)) + compare(weights(alone), weights(run))
-    for difference in differences[:3]:
-        print(f"DIFFERENT: {difference}")
-    return not differences
+def wait(child: int, until: Callable[[], bool]) -> None:
+    """Wait until something is so or a process has ended (which is left to be waited for)."""
+    last = time.monotonic() + LIMIT_S
+    while not until() and time.monotonic() < last:
+        if os.waitid(os.P_PID, child, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None:
+            break
+        time.sleep(0.01)
 
 
-def strikes(alone: Path, run: Path, count: int, chance: random.Random) -> list[Row]:
+def killed_at(run: Path, goal: int, chance: random.Random) -> int:
+    """Go on with a run, kill it soon after step `goal`, and return the last step of its log."""
+    child = start(going(run))
+    wait(child, lambda: last_step(run) >= goal)
+    time.sleep(chance.uniform(0, STEP_S))
+    os.kill(child, signal.SIGKILL)
+    ended(child)
+    return last_step(run)
+
+
+def strikes(alone: Path, run: Path, count: int, chance: random.Random) -> list[Fault]:
     """Kill a run and tell it to stop, at random moments, in random order."""
     twin(alone, run)
-    began = time.monotonic()
-    again: dict[int, list[int]] = {signal.SIGKILL: [], signal.SIGTERM: []}
-    times = dict.fromkeys(again, 0)
-    sentences: dict[int, str] = {}
-    quiet = 0  # processes that were told to stop and did not say how to go on
-    number, reached = None, 0
-    for strike in range(count + 1):
+    killed, stopped = Fault("kill -9", 1), Fault("SIGTERM", 0)
+    before: Fault | None = None  # what has to be gone on from
+    reached, silent = 0, 0
+    for strike in range(count):
         child = start(going(run))
-        if strike == count:
-            fine = ended(child) == 0
+        early = chance.random() < 0.1  # while it starts
+        apart = (STEPS - reached) // (count - strike + 1)
+        goal = min(reached + (0 if early else chance.randint(1, max(1, 2 * apart - 1))), STEPS - 5)
+        wait(child, lambda goal=goal: last_step(run) >= goal)
+        time.sleep(chance.uniform(0, 3 * STEP_S if early else STEP_S))
+        signal_now = chance.choice([signal.SIGKILL, signal.SIGTERM])
+        os.kill(child, signal_now)
+        code, text = ended(child), said(run)
+        if before is not None and ("Going on" in text or last_step(run) > reached):
+            before.went_on(text, reached)
+            before = None
+        now = killed if signal_now == signal.SIGKILL else stopped
+        now.times += 1
+        if now is killed or code == -signal.SIGTERM:
+            now.expect("the exit code", code, -signal_now)
+            silent += now is stopped
         else:
-            goal = reached + chance.randrange(1, 2 * STEPS // (count + 1))
-            if chance.random() < 0.9:  # else: while it starts
-                wait(lambda goal=goal: last_step(run) >= min(goal, STEPS - 2), began)
-            time.sleep(chance.uniform(0, 0.05))
-        if strike < count:
-            number_now = chance.choice([signal.SIGKILL, signal.SIGTERM])
-            os.kill(child, number_now)
-            ended(child)
-        if number is not None and "Going on" in run.with_suffix(".said").read_text():
-            again[number].append(max(0, reached - went_on_from(run)))
-        if strike < count:
-            number, reached = number_now, max(reached, last_step(run))
-            times[number] += 1
-            if number == signal.SIGTERM:
-                sentence = said(run, r"Stopped; .*--resume RUN")
-                sentences[number] = sentence or sentences.get(number, "")
-                quiet += not sentence
-    fine = fine and same(alone, run)
-    if quiet:
-        print(f"{quiet} were told to stop before they had begun, and said nothing")
-    sentences[signal.SIGKILL] = said(run, r"Going on from step [\d,]+\.")
-    return [
-        (name, times[number], again[number], sentences.get(number, ""), fine and number in sentences)
-        for name, number in (("kill -9", signal.SIGKILL), ("SIGTERM", signal.SIGTERM))
-    ]
-
-
-def damages(alone: Path, run: Path, count: int, chance: random.Random) -> Row:
-    """Damage the newest checkpoint of a run that was killed."""
-    twin(alone, run)
-    began = time.monotonic()
-    again: list[int] = []
-    sentence, unsaid, reached = "", 0, 0
-    checkpoints = run / "checkpoints"
-    for number in range(1, count + 1):
-        child = start(going(run))
-        goal = number * STEPS // (count + 2)
-        wait(lambda goal=goal: last_step(run) >= goal and len(steps(checkpoints)) > 1, began)
-        os.kill(child, signal.SIGKILL)
-        ended(child)
-        if number > 1:
-            sentence = said(run, r"The checkpoint \S+ is damaged .*?\. Going on from the one before.*?\.")
-            unsaid += not sentence
-            again.append(reached - went_on_from(run))
+            now.expect("the exit code", code, INTERRUPTED)
+            now.heard(text, r"Stopped; what was done is saved. Go on with: twofold train --resume RUN")
+        before = killed if killed in (now, before) else stopped  # a stop does not mend what a kill cost
         reached = last_step(run)
-        for name in NAMES:
-            (checkpoints / name).unlink(missing_ok=True)
-        damage(place(checkpoints, steps(checkpoints)[-1]) / TENSORS, chance)
-    fine = ended(start(going(run))) == 0 and not unsaid and same(alone, run)
-    return "newest checkpoint damaged, ring gone", count, again, sentence, fine
+    killed.expect("the exit code at last", ended(start(going(run)), LIMIT_S), 0)
+    if before is not None:
+        before.went_on(said(run), reached)
+    killed.same(alone, run)
+    if silent:
+        stopped.what += f" ({silent} of them before anything could be said)"
+    return [killed, stopped]
+
+
+def damages(alone: Path, run: Path, count: int, chance: random.Random) -> Fault:
+    """Damage the newest checkpoint of a run that was killed, when there are no copies of steps."""
+    twin(alone, run)
+    fault = Fault("newest checkpoint truncated or a bit flipped, no copies of steps", None)
+    checkpoints = run / "checkpoints"
+    reached, expected = 0, 0
+    for strike in range(1, count + 2):
+        if strike <= count:
+            reached_now = killed_at(run, max(strike * STEPS // (count + 2), 2 * EVERY + 5), chance)
+        else:
+            fault.expect("the exit code at last", ended(start(going(run)), LIMIT_S), 0)
+        if strike > 1:
+            fault.heard(
+                said(run),
+                r"The checkpoint \S+ is damaged \(.*?\)\. Going on from the one before it, of step "
+                rf"{expected:,}\.",
+            )
+            fault.went_on(said(run), reached, expected)
+        if strike <= count:
+            reached, fault.times = reached_now, strike
+            for name in NAMES:
+                (checkpoints / name).unlink(missing_ok=True)
+            *_, expected, newest = steps(checkpoints)
+            file = chance.choice([TENSORS, TENSORS, TENSORS, FACTS, SUMS])
+            damage(place(checkpoints, newest) / file, chance)
+    fault.same(alone, run)
+    return fault
+
+
+def copies(alone: Path, run: Path, count: int, chance: random.Random) -> Fault:
+    """Damage the copies of the last steps of a run that was killed: the newest one, or all."""
+    twin(alone, run)
+    fault = Fault("copies of steps truncated or a bit flipped: the newest, every third time all", None)
+    checkpoints = run / "checkpoints"
+    reached, expected = 0, 0
+    for strike in range(1, count + 2):
+        if strike <= count:
+            reached_now = killed_at(run, max(strike * STEPS // (count + 2), 2 * EVERY + 5), chance)
+        else:
+            fault.expect("the exit code at last", ended(start(going(run)), LIMIT_S), 0)
+        if strike > 1:
+            fault.heard(said(run), r"The copy of a step in \S+ is damaged \(.*?\): it is not used\.")
+            fault.went_on(said(run), reached, expected)
+        if strike <= count:
+            reached, fault.times = reached_now, strike
+            found = {checkpoints / name: step_in(checkpoints / name) for name in NAMES}
+            whole = {path: step for path, step in found.items() if step is not None}
+            newest = max(whole, key=lambda path: whole[path])
+            damaged = list(whole) if strike % 3 == 0 else [newest]
+            for path in damaged:
+                damage(path, chance)
+            left = [step for path, step in whole.items() if path not in damaged]
+            expected = max([*left, steps(checkpoints)[-1]])
+    fault.same(alone, run)
+    return fault
+
+
+def step_in(path: Path) -> int | None:
+    """Return which step a copy is of, None if it was being written."""
+    with open(path, "rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        if length == 0:
+            return None
+        head = json.loads(file.read(length))
+    return int(json.loads(head["__metadata__"]["facts"])["facts"]["step"])
 
 
 def damage(path: Path, chance: random.Random) -> None:
-    """Truncate a file somewhere, or flip one of its bits."""
+    """Truncate a file somewhere, or flip one of its bits (of those that mean something: no spaces)."""
     size = path.stat().st_size
     if chance.random() < 0.5:
-        os.truncate(path, chance.randrange(size))
+        os.truncate(path, chance.randrange(8, size - 1))
         return
     with open(path, "r+b") as file:
-        at = file.seek(chance.randrange(size))
-        byte = file.read(1)[0]
+        byte = b" "
+        while byte == b" ":
+            at = file.seek(chance.randrange(size - 1))
+            byte = file.read(1)
         file.seek(at)
-        file.write(bytes([byte ^ (1 << chance.randrange(8))]))
+        file.write(bytes([byte[0] ^ (1 << chance.randrange(8))]))
 
 
-def full_disk(alone: Path, run: Path) -> Row:
-    """Let a run go on a disk of its own that fills up, and give it room again later.
-
-    The disk is a small file system in memory where this process may make one; else a limit on file sizes.
-    """
+def full_disk(alone: Path, run: Path) -> list[Fault]:
+    """Let another program fill the disk of a run, which is killed there; do it again until its end."""
+    during, to_end = Fault("disk full, kill -9 while it is", 1), Fault("disk full until the end", 1)
     run.mkdir()
-    small = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=12m", "tmpfs", str(run)], capture_output=True
-    ).returncode
+    small = ["mount", "-t", "tmpfs", "-o", "size=24m", "tmpfs", str(run)]
+    if subprocess.run(small, capture_output=True).returncode != 0:
+        during.what += " (left out: no disk could be made)"
+        return [during]
     try:
-        shutil.copy(alone / "recipe.toml", run / "recipe.toml")
-
-        def limited() -> None:
-            if small != 0:
-                signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-                resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, 60_000))
-            going(run)()
-
-        child = start(limited)
-        began = time.monotonic()
-        if small == 0:
-            wait(lambda: last_step(run) >= STEPS // 4, began)
-            with open(run / "ballast", "wb", buffering=0) as file:  # another program fills the disk
-                while True:
-                    try:
-                        file.write(bytes(1 << 12))
-                    except OSError:
-                        break
-        stopped = ended(child)
-        sentence = said(run, r"The (checkpoint|copy|record) of step .*? could not be saved .*?\.")
-        last = said(run, r"All .*? steps are done, but .*?RUN\.")
-        (run / "ballast").unlink(missing_ok=True)
-        reached = last_step(run)
-        code = ended(start(going(run)))
-        fine = stopped != 0 and bool(sentence) and code == 0 and same(alone, run)
-        again = [max(0, reached - went_on_from(run))]
-        kind = "12 MB, filled by another program" if small == 0 else "a limit on the size of files"
-        return f"disk full ({kind})", 1, again, f"{sentence} {last}", fine
+        twin(alone, run)
+        child = start(going(run))
+        fill(child, run, STEPS // 4)
+        wait(child, lambda: last_step(run) >= STEPS // 2)
+        os.kill(child, signal.SIGKILL)
+        during.expect("the exit code", ended(child), -signal.SIGKILL)
+        during.times, reached = 1, last_step(run)
+        during.heard(said(run), r"The disk is full at step [\d,]+; [^.]*\.")
+        during.heard(said(run), r"The checkpoint of step [\d,]+ could not be saved \(No space .*?safe\.")
+        (run / "ballast").unlink()
+        child = start(going(run))
+        fill(child, run, 3 * STEPS // 4)
+        to_end.expect("the exit code", ended(child, LIMIT_S), 1)
+        during.went_on(said(run), reached)
+        to_end.times = 1
+        to_end.heard(said(run), rf"All {STEPS:,} steps are done, but the end could not .*?--resume RUN\.")
+        to_end.expect("the last step in the log", last_step(run), STEPS)
+        (run / "ballast").unlink()
+        to_end.expect("the exit code at last", ended(start(going(run)), LIMIT_S), 0)
+        to_end.went_on(said(run), STEPS)
+        to_end.same(alone, run)
+        return [during, to_end]
     finally:
-        if small == 0:
-            subprocess.run(["umount", str(run)], capture_output=True)
+        subprocess.run(["umount", "-l", str(run)], capture_output=True)
 
 
-def lost_process(alone: Path, run: Path, chance: random.Random) -> Row:
-    """Kill one of two processes in the middle of a step, three times, and go on with two.
+def fill(child: int, run: Path, goal: int) -> None:
+    """Fill the disk of a run when it has come to a step."""
+    wait(child, lambda: last_step(run) >= goal)
+    with open(run / "ballast", "wb", buffering=0) as file:
+        while True:
+            try:
+                file.write(bytes(1 << 12))
+            except OSError:
+                return
+
+
+def lost_processes(alone: Path, folder: Path) -> list[Fault]:
+    """Kill one of two processes in the middle of a step, and go on with two by the same command.
 
     The losses must be those of two processes that were left alone, to the last bit. Those of one process
     differ, as sums are made in another order, and what is rounding at first grows over hundreds of steps.
     """
-    pair = twin(alone, run.with_name("pair"))
-    twin(alone, run)
-    two = {"processes": 2, "resume": True}
-    fine = scenario({**two, "out": str(pair)})["codes"] == [0, 0]
-    again: list[int] = []
-    sentence, reached = "", 0
-    for strike in range(4):
-        victim = chance.randrange(2)
-        result = scenario({**two, "out": str(run), **({"kill": [victim, STEPS // 6]} if strike < 3 else {})})
-        if strike > 0:
-            from_step = re.search(r"Going on from step ([\d,]+)", result["said"][0])
-            again.append(reached - int(from_step.group(1).replace(",", "")) if from_step else reached)
-        reached = last_step(run)
-        if strike < 3:
-            found = re.search(r"Process \d of 2: .*", result["said"][1 - victim].replace(str(run), "RUN"))
-            fine = fine and result["codes"][1 - victim] == 1 and found is not None
-            sentence = found.group() if found else sentence
-    early = [
-        [r["loss_nats"] for r in runlog.read(one / "metrics.jsonl") if "loss_nats" in r]
-        for one in (alone, run)
-    ]
-    for last in (30, STEPS):
-        worst = max(abs(a - b) for a, b in zip(*(one[:last] for one in early), strict=True))
-        print(f"losses of two processes differ from those of one by at most {worst:.1g} nats in {last} steps")
-    fine = fine and result["codes"] == [0, 0] and same(pair, run)
-    return "one of two processes lost", 3, again, sentence, fine
+    faults = []
+    for layout, victims, most in (("copies", (0, 1, 0), 1), ("shards", (1, 0), None)):
+        pair = twin(alone, folder / f"pair-{layout}", layout)
+        run = twin(alone, folder / f"lost-{layout}", layout)
+        fault = Fault(f"one of two processes killed, {layout}", most)
+        two = {"processes": 2, "resume": True, "limit_s": LIMIT_S}
+        fault.expect("the exit codes alone", scenario({**two, "out": str(pair)})["codes"], [0, 0])
+        reached, kept = 0, 0
+        for victim in (*victims, None):
+            kill = {} if victim is None else {"kill": [victim, STEPS // 5]}
+            result = scenario({**two, **kill, "out": str(run)})
+            words = [" ".join(text.replace(str(run), "RUN").split()) for text in result["said"]]
+            if fault.times:
+                newest = None if layout == "copies" else kept
+                fault.went_on(words[0], reached, newest)
+            if victim is None:
+                fault.expect("the exit codes at last", result["codes"], [0, 0])
+                break
+            fault.times += 1
+            codes = [1, 1]
+            codes[victim] = -signal.SIGKILL
+            fault.expect("the exit codes", result["codes"], codes)
+            fault.heard(words[1 - victim], r"Process \d of 2: another one was lost, .*?--resume RUN\.")
+            reached, kept = last_step(run), steps(run / "checkpoints")[-1]
+        fault.same(pair, run)
+        faults.append(fault)
+    return faults
 
 
 if __name__ == "__main__":

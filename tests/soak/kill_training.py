@@ -16,9 +16,11 @@ import signal
 import sys
 import tempfile
 import time
-import traceback
 from collections.abc import Callable
 from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "train"))
+from forked import ended, start
 
 from twofold.base import runlog
 from twofold.train import PretrainConfig, pretrain, resume
@@ -90,24 +92,6 @@ def wait(until: Callable[[], bool], began: float) -> None:
     """Wait until something is so, or the time is over."""
     while not until() and time.monotonic() - began < LIMIT_S:
         time.sleep(0.002)
-
-
-def start(work: Callable[[], object]) -> int:
-    """Do `work` in a process of its own and return its id."""
-    child = os.fork()
-    if child:
-        return child
-    try:
-        work()
-        os._exit(0)
-    except BaseException:
-        traceback.print_exc()
-        os._exit(1)
-
-
-def ended(child: int) -> int:
-    """Wait for a process and return its exit code, minus the signal's number if it was killed."""
-    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
 def story(chance: random.Random) -> str:

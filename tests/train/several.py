@@ -19,11 +19,14 @@ from pathlib import Path
 
 warnings.filterwarnings("ignore")
 
+from forked import ended, start  # noqa: E402
 from rich.console import Console  # noqa: E402
 from small_runs import SHAPE, settings  # noqa: E402
 
 from twofold.base.errors import TwofoldError  # noqa: E402
 from twofold.train import loop, pretrain, resume, speaks  # noqa: E402
+
+LIMIT_S = 120.0  # the others have noticed long before that one was lost
 
 
 def scenario(spec):
@@ -33,26 +36,22 @@ def scenario(spec):
         port = free.getsockname()[1]
     with tempfile.TemporaryDirectory() as folder:
         notes = [Path(folder) / str(rank) for rank in range(spec["processes"])]
-        children = [start(spec, rank, port, note) for rank, note in enumerate(notes)]
-        codes = [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
+        children = [
+            start(lambda rank=rank, note=note: process(spec, rank, port, note))
+            for rank, note in enumerate(notes)
+        ]
+        codes = [ended(child, spec.get("limit_s", LIMIT_S)) for child in children]
         said = [" ".join(note.read_text().split()) for note in notes]
     return {"codes": codes, "said": said}
 
 
-def start(spec, rank, port, note):
-    child = os.fork()
-    if child:
-        return child
-    code = 1
-    try:
-        if spec["processes"] > 1:
-            names = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": spec["processes"], "MASTER_PORT": port}
-            names |= {"LOCAL_WORLD_SIZE": spec["processes"], "MASTER_ADDR": "127.0.0.1"}
-            os.environ.update({name: str(value) for name, value in names.items()})
-        with open(note, "w") as file, contextlib.redirect_stdout(file), contextlib.redirect_stderr(file):
-            code = work(spec, rank, file)
-    finally:
-        os._exit(code)
+def process(spec, rank, port, note):
+    if spec["processes"] > 1:
+        names = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": spec["processes"], "MASTER_PORT": port}
+        names |= {"LOCAL_WORLD_SIZE": spec["processes"], "MASTER_ADDR": "127.0.0.1"}
+        os.environ.update({name: str(value) for name, value in names.items()})
+    with open(note, "w") as file, contextlib.redirect_stdout(file), contextlib.redirect_stderr(file):
+        return work(spec, rank, file)
 
 
 def work(spec, rank, file):

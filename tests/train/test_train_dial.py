@@ -9,9 +9,9 @@ pytest.importorskip("torch")
 from twofold.base.errors import UsageError
 from twofold.train import dial, machine, planning
 from twofold.train.dial import ShapeConfig
-from twofold.train.loop import flops_per_token
 from twofold.train.optimiser import OptimizerConfig
 from twofold.train.settings import PretrainConfig
+from twofold.train.step import flops_per_token
 
 
 @pytest.mark.parametrize(

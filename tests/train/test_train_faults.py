@@ -1,6 +1,7 @@
 """Runs to which something happens: they say so in a sentence, and end as if it had not (or say how)."""
 
 import errno
+import json
 import os
 import resource
 import signal
@@ -21,7 +22,7 @@ from twofold.train.data import Windows  # noqa: E402
 from twofold.train.folder import read_recipe  # noqa: E402
 from twofold.train.guard import GuardConfig  # noqa: E402
 from twofold.train.keeper import Keeper  # noqa: E402
-from twofold.train.ring import NAMES  # noqa: E402
+from twofold.train.ring import NAMES, RESERVE  # noqa: E402
 
 
 @pytest.fixture(scope="module")
@@ -153,20 +154,19 @@ def test_a_damaged_checkpoint_is_passed_over(finished, text, tmp_path, monkeypat
     resume(tmp_path / "d", console=wide())
     notes = said(capsys)
     assert "step-00000010 is damaged" in notes
-    assert "Going on from step 6." in notes
+    assert "Going on from step 6; the 6 steps after it were not saved, and done again." in notes
     assert records(tmp_path / "d") == records(finished)
 
 
 def test_the_ring_loses_no_step(finished, text, tmp_path, monkeypatch, capsys):
-    free = property(lambda keeper: 0.0, lambda keeper, seconds: None)  # as if it took no time
     with monkeypatch.context() as patch:
-        patch.setattr(Keeper, "_ring_cost_s", free, raising=False)
+        patch.setattr(Keeper, "_ring_may", lambda _: True)  # as if it took no time
         broken_at(patch, 14)
         with pytest.raises(Stop):
             pretrain(settings(text, tmp_path / "r", checkpoint_steps=10_000, checkpoint_share=0.5))
     assert {path.name for path in (tmp_path / "r" / "checkpoints").iterdir()} >= set(NAMES)
     resume(tmp_path / "r", console=wide())
-    assert "Going on from step 13." in said(capsys)
+    assert "Going on from step 13; the step after it was not saved, and done again." in said(capsys)
     assert records(tmp_path / "r") == records(finished)
     assert not [path for path in (tmp_path / "r" / "checkpoints").iterdir() if path.name in NAMES]
 
@@ -224,8 +224,29 @@ def test_sigterm_before_the_first_step_says_how_to_go_on(finished, text, tmp_pat
     assert records(tmp_path / "c") == records(finished)
 
 
-def full_disk(monkeypatch, from_step, to_step):
-    """Let nothing be flushed, appended or made room for between two steps."""
+def test_a_run_from_before_hashes_and_guards_goes_on(finished, text, tmp_path, monkeypatch, capsys):
+    with monkeypatch.context() as patch:
+        broken_at(patch, 9)
+        with pytest.raises(Stop):
+            pretrain(settings(text, tmp_path / "a", checkpoint_share=0.0))
+    path = tmp_path / "a" / "checkpoints" / "step-00000006"
+    (path / "SHA256SUMS").unlink()
+    facts = json.loads((path / "state.json").read_text())
+    for name in ("guard", "shift", "went_back", "due", "anchor", "bits_per_byte"):
+        del facts[name]
+    (path / "state.json").write_text(json.dumps(facts))
+    resume(tmp_path / "a", console=wide())
+    notes = said(capsys)
+    assert "step-00000006 has no SHA256SUMS, as in old runs; it is used unchecked." in notes
+    assert "Going on from step 6; the 3 steps after it were not saved, and done again." in notes
+    assert records(tmp_path / "a") == records(finished)
+
+
+def full_disk(monkeypatch, from_step, to_step, *, kept=False):
+    """Let nothing be flushed, appended or made room for between two steps.
+
+    `kept`: what lies on the disk can be overwritten, and the log has room when the reserve is given up.
+    """
     now = [0]
     after = loop.Run._step
 
@@ -242,12 +263,13 @@ def full_disk(monkeypatch, from_step, to_step):
         return call
 
     monkeypatch.setattr(loop.Run, "_step", stepped)
-    for name in ("fsync", "posix_fallocate", "pwritev"):
+    for name in ("fsync",) if kept else ("fsync", "posix_fallocate", "pwritev"):
         monkeypatch.setattr(os, name, failing(getattr(os, name)))
     log = runlog.RunLog.catch_up
 
     def behind(self):
-        if from_step <= now[0] < to_step:
+        room = kept and not (self.path.parent / "checkpoints" / RESERVE).exists()
+        if from_step <= now[0] < to_step and not room:
             self.behind = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             return self.behind
         return log(self)
@@ -276,6 +298,27 @@ def test_a_disk_that_stays_full_ends_the_run_with_what_was_saved(
     assert kept[-1] in (6, 10)  # the thread may have written the one of step 10 before the disk was full
     resume(tmp_path / "a")
     assert records(tmp_path / "a") == records(finished)
+
+
+@pytest.mark.parametrize("killed", [True, False])
+def test_a_full_disk_loses_no_step_that_has_its_place(finished, text, tmp_path, monkeypatch, capsys, killed):
+    with monkeypatch.context() as patch:
+        patch.setattr(Keeper, "_ring_may", lambda _: True)  # as if it took no time
+        full_disk(patch, 9, 10_000, kept=True)
+        if killed:
+            broken_at(patch, 17)
+        with pytest.raises(Stop if killed else TwofoldError):
+            pretrain(settings(text, tmp_path / "a"), console=wide())
+    notes = said(capsys)
+    assert "The disk is full at step 9; the record of steps goes on where room was kept." in notes
+    assert "could not be saved (No space left on device); training goes on, and the checkpoint of" in notes
+    resume(tmp_path / "a", console=wide())
+    told = "16; the step after it was not saved, and done again." if killed else "24."
+    assert f"Going on from step {told}" in said(capsys)
+    assert records(tmp_path / "a") == records(finished)
+    left = sorted(path.name for path in (tmp_path / "a" / "checkpoints").iterdir())
+    assert left[-1] == "step-00000024"
+    assert not {*NAMES, RESERVE} & {*left}
 
 
 def test_a_real_limit_on_file_size(finished, text, tmp_path):

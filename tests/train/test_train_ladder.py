@@ -17,7 +17,7 @@ from twofold.train import PretrainConfig, dial, ladder, machine, planning
 from twofold.train.dial import ShapeConfig
 from twofold.train.folder import read_recipe
 from twofold.train.ladder import LadderConfig
-from twofold.train.loop import flops_per_token
+from twofold.train.step import flops_per_token
 
 WORDS = ["the", "a", "cat", "dog", "sat", "ran", "on", "under", "mat", "tree", "and", "saw", "old", "red"]
 

@@ -5,6 +5,7 @@ import os
 import subprocess
 import time
 
+import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch")
@@ -56,8 +57,15 @@ def test_a_checkpoint_comes_back_and_others_can_read_it(tmp_path):
     assert [entry.name for entry in tmp_path.iterdir()] == ["step-00000012"]
 
 
-@pytest.mark.parametrize("file", ["state.safetensors", "state.json", "SHA256SUMS"])
-@pytest.mark.parametrize("damage", ["flip", "truncate", "empty", "remove"])
+DAMAGES = [
+    (file, damage)
+    for file in ("state.safetensors", "state.json", "SHA256SUMS")
+    for damage in ("flip", "truncate", "empty", "remove")
+    if (file, damage) != ("SHA256SUMS", "remove")  # as in old runs: the test after this one
+]
+
+
+@pytest.mark.parametrize(("file", "damage"), DAMAGES)
 def test_the_one_before_a_damaged_checkpoint_is_used_and_that_is_said(tmp_path, file, damage):
     for step in (10, 20):
         checkpoint.save_state(tmp_path, state(step))
@@ -77,6 +85,23 @@ def test_the_one_before_a_damaged_checkpoint_is_used_and_that_is_said(tmp_path, 
         assert len(said) == 1
         assert "step-00000020 is damaged" in said[0]
         assert "Going on from the one before it, of step 10." in said[0]
+
+
+def test_a_checkpoint_from_before_there_were_hashes_is_used_unchecked_and_that_is_said(tmp_path):
+    for step in (10, 20):
+        (checkpoint.save_state(tmp_path, state(step)) / "SHA256SUMS").unlink()
+    said = []
+    assert same(checkpoint.load_latest(tmp_path, said.append), state(20))
+    assert len(said) == 1
+    assert "step-00000020 has no SHA256SUMS, as in old runs; it is used unchecked." in said[0]
+    # What cannot be read is noticed all the same.
+    path = tmp_path / "step-00000020" / "state.safetensors"
+    os.truncate(path, path.stat().st_size - 1)
+    assert same(checkpoint.load_latest(tmp_path, said.append), state(10))
+    assert "step-00000020 is damaged (state.safetensors is cut off" in said[1]
+    (tmp_path / "step-00000010" / "state.json").write_text("[]")
+    with pytest.raises(BadFileError, match="step-00000010 is damaged"):
+        checkpoint.load_latest(tmp_path)
 
 
 def test_when_all_are_damaged_that_is_an_error(tmp_path):
@@ -175,11 +200,28 @@ def test_a_flipped_bit_anywhere_in_the_ring_is_noticed(tmp_path):
     spaces = whole.index(b"   ")
     end = len(whole) - sum(t.nbytes for t in state(2).tensors.values())
     for at in [*range(0, spaces, 7), *range(end, len(whole), 3)]:
+        said = []
         flip(tmp_path / NAMES[1], at)
-        assert same(Ring(tmp_path).read(), state(1)), at
+        assert same(Ring(tmp_path).read(said.append), state(1)), at
+        assert len(said) == 1, at
+        assert f"The copy of a step in {tmp_path} is damaged ({NAMES[1]} " in said[0]
         (tmp_path / NAMES[1]).write_bytes(whole)
-    os.truncate(tmp_path / NAMES[1], len(whole) - 1)
-    assert same(Ring(tmp_path).read(), state(1))
+    for size in (len(whole) - 1, end - 1, 100, 9, 8, 3, 1):
+        said = []
+        os.truncate(tmp_path / NAMES[1], size)
+        assert same(Ring(tmp_path).read(said.append), state(1)), size
+        assert len(said) == 1, size
+
+
+def test_a_copy_that_was_being_written_is_no_damage(tmp_path):
+    ring = Ring(tmp_path)
+    ring.write(state(1))
+    (tmp_path / NAMES[1]).touch()  # as when the process dies after making the file
+    said = []
+    assert same(Ring(tmp_path).read(said.append), state(1))
+    (tmp_path / NAMES[1]).write_bytes(bytes(8) + (tmp_path / NAMES[0]).read_bytes()[8:])
+    assert same(Ring(tmp_path).read(said.append), state(1))
+    assert not said
 
 
 def keeper(folder, **rule):
@@ -274,7 +316,28 @@ def test_the_ring_takes_no_more_than_its_share(tmp_path, monkeypatch):
     for step in range(100):
         clock[0] += 1.0
         one.offer(step, lambda step=step: state(step))
-    assert written == list(range(0, 100, 5))  # half a second each, in ten times that
+    assert written[:2] == [0, 1]  # the files are made
+    assert len(written[2:]) == pytest.approx(0.1 * (clock[0] - 1000) / 0.5, abs=2)  # a tenth of the time
+    assert set(np.diff(written[5:])) <= {4, 5}
+
+
+def test_one_slow_write_costs_no_copy_when_the_others_were_quick(tmp_path, monkeypatch):
+    one, _ = keeper(tmp_path, seconds=1e9, share=0.1)
+    clock = [1000.0]
+    monkeypatch.setattr(time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(time, "perf_counter", lambda: clock[0])
+    written = []
+
+    def write(content):
+        written.append(content.step)
+        clock[0] += {50: 0.4, 51: 1.0}.get(content.step, 0.01)
+
+    one._saved_s, one._ring_s = 1000.0, 1000.0
+    monkeypatch.setattr(one.ring, "write", write)
+    for step in range(60):
+        clock[0] += 1.0
+        one.offer(step, lambda step=step: state(step))
+    assert [step for step in range(60) if step not in written] == [*range(52, 58)]  # for the second one
 
 
 def test_the_guard_refuses_what_is_far_off_and_nothing_else():

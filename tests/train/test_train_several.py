@@ -149,10 +149,15 @@ def test_torchrun_and_the_command_line(text, tmp_path):
     options = [part for option in options for part in ("--set", option)]
     start = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     train = ["-m", "twofold", "train", str(text), "--depth", "1", "--vocab", "320", "--out", "out"]
-    done = subprocess.run(
-        [*start, *train, *options], cwd=tmp_path, capture_output=True, text=True, timeout=120,
+    with subprocess.Popen(
+        [*start, *train, *options], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         env={**os.environ, "PYTHONPATH": os.pathsep.join([str(HERE.parents[1] / "src")])},
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.count("out/model.gguf") == 2  # said once: its size, and how to use it
+    ) as launcher:  # fmt: skip
+        try:
+            out, errors = launcher.communicate(timeout=120)
+        except subprocess.TimeoutExpired:
+            launcher.terminate()  # it ends its processes then; if it were killed, they would stay
+            raise
+    assert launcher.returncode == 0, errors
+    assert out.count("out/model.gguf") == 2  # said once: its size, and how to use it
     assert load(tmp_path / "out" / "model.gguf").card["scores"]

@@ -62,6 +62,19 @@ def overview(
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line and leave with its exit code; `arguments` default to the process's own."""
+    try:
+        _main(arguments)
+    except SystemExit as end:
+        if int(os.environ.get("WORLD_SIZE", "1")) > 1 and isinstance(end.code, int | None):
+            # One of several that train: a thread of torch that still holds a tensor would abort a process
+            # that ends step by step.
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(end.code or 0)
+        raise
+
+
+def _main(arguments: list[str] | None) -> None:
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")  # a terminal that cannot show a character shows another

@@ -9,17 +9,63 @@ Not covered: budgets other than time.
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from twofold.base import runlog
 from twofold.base.files import append
+from twofold.train.parallel import Team
 from twofold.train.schedule import Schedule
+from twofold.train.step import StepPlan
 
 OVERRUN = 1.03  # a run may come this much too late before its end is moved forward …
 IDLE = 0.90  # … and this much too early before it is moved back
 LOOKS = 50  # how often in a run the clock is looked at
+
+
+class Appointment:
+    """Looks at the clock of one run, and moves its end when it would come too late or much too early."""
+
+    def __init__(self, folder: Path, plan: StepPlan, team: Team, tell: Callable[[int], None]) -> None:
+        """`tell` hears how many steps the run has now, when that is something new."""
+        self.folder, self.plan, self.team, self.tell = folder, plan, team, tell
+        self.decisions = read_decisions(folder)
+        self._marks: list[tuple[int, float]] = []
+
+    def kept(self, schedule: Schedule, step: int, elapsed_s: float) -> Schedule:
+        """Return the schedule from `step` on: as it is, as was decided here before, or with another end."""
+        for decision in self.decisions:
+            if decision["step"] == step and decision["steps"] != schedule.steps:
+                schedule = schedule.end_at(step, decision["steps"])
+        if self.plan.budget_s is None or step % max(1, self.plan.steps // LOOKS):
+            return schedule
+        self._marks.append((step, elapsed_s))
+        if any(decision["step"] >= step for decision in self.decisions):
+            return schedule  # what is known already is replayed, not decided again
+        steps = self.team.agree(self._decided(schedule, step, elapsed_s, self.plan.budget_s))
+        if steps == schedule.steps:
+            return schedule
+        self.decisions.append({"step": step, "steps": steps})
+        self.tell(steps)
+        return schedule.end_at(step, steps)
+
+    def _decided(self, schedule: Schedule, step: int, elapsed_s: float, budget_s: float) -> int:
+        """Return how many steps the run shall have, after writing it down if that is something new."""
+        steps = steps_in_time(
+            schedule, self._marks, step, elapsed_s, budget_s, self.plan.steps, self.plan.most_steps
+        )
+        if steps != schedule.steps and self.team.speaks:
+            decision = {"step": step, "steps": steps, "elapsed_s": round(elapsed_s, 1)}
+            try:
+                append_decision(self.folder, decision)
+            except OSError:
+                return schedule.steps  # what could not be replayed is not decided; it is tried again
+        return steps
+
+    def gone_back(self) -> None:
+        """Forget the pace of late: the run has gone back to an earlier step."""
+        self._marks.clear()
 
 
 def steps_in_time(

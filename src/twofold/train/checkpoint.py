@@ -115,7 +115,7 @@ def load(path: Path, tensors: Callable[[Path], dict[str, Tensor]] | None = None)
         verify(path)
         facts = json.loads((path / FACTS).read_bytes())
         return State(int(facts.pop("step")), (tensors or _tensors)(path), facts)
-    except (OSError, ValueError, KeyError, BadFileError) as error:
+    except (OSError, ValueError, KeyError, TypeError, BadFileError) as error:
         raise BadFileError(f"The checkpoint {path} is damaged ({reason(error)}).") from error
 
 
@@ -128,7 +128,12 @@ def _tensors(path: Path) -> dict[str, Tensor]:
 
 
 def verify(path: Path) -> None:
-    """Raise BadFileError unless each file of a checkpoint has the hash that was written beside it."""
+    """Raise BadFileError unless each file of a checkpoint has the hash that was written beside it.
+
+    Checkpoints of before hashes were written pass: that they can be read is all that is known of them.
+    """
+    if not hashed(path) and (path / TENSORS).is_file():
+        return
     lines = (path / SUMS).read_text(encoding="ascii").splitlines()
     sums = {name: digest for digest, _, name in (line.partition("  ") for line in lines)}
     if FACTS not in sums:
@@ -138,20 +143,31 @@ def verify(path: Path) -> None:
             raise BadFileError(f"{name} does not have its hash")
 
 
+def hashed(path: Path) -> bool:
+    """Return whether hashes were written beside the files of a checkpoint."""
+    return (path / SUMS).exists()
+
+
 def load_latest(folder: Path, tell: Tell | None = None, read: Callable[[Path], State] = load) -> State | None:
     """Return the newest checkpoint below `folder` that is whole, or None when there is none at all.
 
-    `tell` hears of damaged ones, which are passed over. Raises BadFileError when all are damaged.
+    `tell` hears of damaged ones, which are passed over, and when the one returned could not be checked.
+    Raises BadFileError when all are damaged.
     """
     found = steps(folder)
     for index in range(len(found) - 1, -1, -1):
+        path = place(folder, found[index])
         try:
-            return read(place(folder, found[index]))
+            state = read(path)
         except BadFileError as error:
             if index == 0:
                 raise
             if tell is not None:
                 tell(f"{error} Going on from the one before it, of step {found[index - 1]:,}.")
+            continue
+        if tell is not None and not hashed(path):
+            tell(f"The checkpoint {path} has no {SUMS}, as in old runs; it is used unchecked.")
+        return state
     return None
 
 
@@ -224,7 +240,11 @@ def raw(tensor: Tensor) -> Any:
 def decoded(path: Path) -> dict[str, Tensor]:
     """Return the tensors of a safetensors file, copied. Raises BadFileError."""
     found = {}
-    for name, tensor in safetensors.read(path).items():
+    try:
+        entries = safetensors.read(path)
+    except BadFileError as error:
+        raise BadFileError(f"{path.name} is cut off, or its head is damaged") from error
+    for name, tensor in entries.items():
         if tensor.dtype not in _DTYPES or math.prod(tensor.shape) * _DTYPES[tensor.dtype].itemsize != len(
             tensor.data
         ):

@@ -20,7 +20,7 @@ from twofold.measure import scaling
 from twofold.measure.ladder import Ladder
 from twofold.parameters import ModelConfig
 from twofold.train.display import duration
-from twofold.train.loop import flops_per_token
+from twofold.train.step import flops_per_token
 
 TOKENS_PER_WEIGHT = 20.0
 MOST_EPOCHS = 8.0  # reading the same text more often than this teaches little (arXiv:2305.16264)

@@ -98,7 +98,7 @@ class Screen:
             text = " ".join((entry["prompt"] + entry["text"]).replace("<|endoftext|>", "").split())
             self.say(f"step {run.step:,}: {_printable(text[:160])}", "dim")
 
-    def decided(self, run: "Run", steps: int) -> None:
+    def decided(self, steps: int) -> None:
         """Show that the run will end at another step than planned."""
         self.say(
             f"The machine's pace has changed: to end in time, the run now has {steps:,} steps.", "yellow"

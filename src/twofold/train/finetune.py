@@ -24,11 +24,12 @@ from twofold.train.display import Screen, duration
 from twofold.train.evaluation import HeldOut
 from twofold.train.export import SEPARATOR, from_model, to_model, with_end, write_files
 from twofold.train.folder import Recipe, new_folder, read_recipe, restore, write_recipe
-from twofold.train.loop import Run, StepPlan, set_up
+from twofold.train.loop import Run
 from twofold.train.optimiser import OptimizerConfig
 from twofold.train.planning import shared
 from twofold.train.pretrain import Result
 from twofold.train.settings import FinetuneConfig, plain
+from twofold.train.step import StepPlan, set_up
 
 TURN_END = "<|im_end|>"
 RATES = {"muon_lr": 0.01, "embedding_lr": 0.006, "head_lr": 0.002, "norm_lr": 0.002}
@@ -157,8 +158,7 @@ def _start(
     ]
     data = _data(config, corpus, chosen.context, chosen.rows)
     one = Run(net, data, held_out, tokenizer, steps, folder, screen, prompts, team)
-    if one.resume():
-        screen.say(f"Going on from step {one.step:,}.")
+    one.resume()
     return one
 
 

@@ -3,7 +3,8 @@
 Two things protect a run, and training waits for neither disk:
 
 - the ring (ring.py) holds the last step. It is written after each step as long as that takes no more than
-  `share` of the time, else less often. It outlives the process (kill -9), not a power cut;
+  `share` of the time, else less often. What a quick write leaves of its share is saved up for a slow one, so
+  that a disk that hesitates once costs no copy. It outlives the process (kill -9), not a power cut;
 - checkpoints (checkpoint.py) are flushed and hashed. The state is copied in memory, which a step takes no
   notice of, and a thread writes the copy while the next steps run. One is made every `seconds` (or `steps`)
   and after each evaluation; the last `keep` and the best stay.
@@ -15,6 +16,7 @@ Not covered: choosing where to go back to when learning goes wrong (guard.py).
 """
 
 import dataclasses
+import errno
 import threading
 import time
 from collections.abc import Callable
@@ -26,9 +28,12 @@ from twofold.base.errors import TwofoldError
 from twofold.train import checkpoint
 from twofold.train.checkpoint import State, Tell, reason
 from twofold.train.parallel import Several, Team
-from twofold.train.ring import Ring
+from twofold.train.ring import NAMES, Ring
 
 Collect = Callable[[], State]
+SAVED_UP_S = 0.5  # of its share, the ring may spend later
+FULL = (errno.ENOSPC, errno.EDQUOT)
+RETRY_S = 60.0  # until the ring is tried again when it failed
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -66,7 +71,9 @@ class Keeper:
         self._writer: threading.Thread | None = None
         self._step = -1  # that is being written
         self._error: OSError | None = None
-        self._cost_s = self._ring_cost_s = 0.0  # of the last ones
+        self._cost_s = 0.0  # of the last checkpoint
+        self._ring_saved_up_s = 0.0  # less than nothing: it spent more than its share
+        self._ring_writes = 0
         self._saved_s = self._ring_s = time.monotonic()
         self._room: dict[str, Tensor] = {}
         self._ill: set[str] = set()  # what is known not to work
@@ -76,7 +83,7 @@ class Keeper:
 
         Raises BadFileError when there is something and nothing of it is whole.
         """
-        last = self.ring.read()
+        last = self.ring.read(self._tell)
         durable = checkpoint.steps(self.folder)
         if last is not None and (not durable or self._ahead(last, durable[-1])):
             return last
@@ -107,7 +114,7 @@ class Keeper:
         if self.due(step) if wanted is None else wanted:
             self.wait()
             self._begin(collect())
-        if self._rings and time.monotonic() - self._ring_s >= self._ring_cost_s / self.rule.share:
+        if self._rings and self._ring_may():
             self._to_ring(collect())
 
     def due(self, step: int) -> bool:
@@ -126,10 +133,25 @@ class Keeper:
         self._begin(state)
         self.wait()
         saved = "checkpoint" not in self._ill
-        if finished and saved and self._first:
-            checkpoint.prune(self.folder, keep=self.rule.keep, keep_best=self.rule.keep_best, running=False)
-            self.ring.remove()
+        if finished and self._first:
+            if saved:
+                rule = self.rule
+                checkpoint.prune(self.folder, keep=rule.keep, keep_best=rule.keep_best, running=False)
+                self.ring.remove()
+            elif self._rings:
+                self._to_ring(state)  # lies on the disk already, so it may work where nothing else does
         return saved
+
+    def has(self, step: int) -> bool:
+        """Return whether there is a checkpoint of `step`."""
+        return step in checkpoint.steps(self.folder)
+
+    def give_room(self, step: int, log_error: OSError) -> bool:
+        """Give the log, which could not be written at `step`, the room kept for it; return whether it was."""
+        given = log_error.errno in FULL and self.ring.give_room()
+        if given:
+            self._tell(f"The disk is full at step {step:,}; the record of steps goes on where room was kept.")
+        return given
 
     def wait(self) -> None:
         """Wait until nothing is being written."""
@@ -185,6 +207,14 @@ class Keeper:
         found = checkpoint.steps(self.folder)
         return f"the checkpoint of step {found[-1]:,} is safe" if found else "there is no checkpoint yet"
 
+    def _ring_may(self) -> bool:
+        """Return whether the ring has anything left of its share of the time until now."""
+        now_s = time.monotonic()
+        gained_s = self.rule.share * (now_s - self._ring_s)
+        self._ring_saved_up_s = min(self._ring_saved_up_s + gained_s, SAVED_UP_S)
+        self._ring_s = now_s
+        return self._ring_saved_up_s >= 0
+
     def _to_ring(self, state: State) -> None:
         began = time.perf_counter()
         error = None
@@ -194,10 +224,13 @@ class Keeper:
             self.ring.write(state)
         except (OSError, ValueError) as failed:
             error = failed
-        # After a failure it is not tried again at every step.
-        self._ring_cost_s = time.perf_counter() - began + (60 * self.rule.share if error else 0.0)
-        self.spent_s += time.perf_counter() - began
-        self._ring_s = time.monotonic()
+        took_s = time.perf_counter() - began
+        self.spent_s += took_s
+        self._ring_writes += 1
+        if error is not None:
+            self._ring_saved_up_s = -RETRY_S * self.rule.share
+        elif self._ring_writes > len(NAMES):  # that the files are made is not counted
+            self._ring_saved_up_s -= took_s
         self._health("ring", f"The copy of step {state.step:,}", error, "checkpoints are made as before")
 
     def _health(self, what: str, name: str, error: Exception | None, kept: str) -> None:

@@ -35,10 +35,10 @@ from twofold.train import dial, machine
 from twofold.train.dial import ShapeConfig
 from twofold.train.display import Screen, duration
 from twofold.train.folder import read_recipe, restore
-from twofold.train.loop import flops_per_token
 from twofold.train.planning import device_name
 from twofold.train.pretrain import pretrain, run
 from twofold.train.settings import PretrainConfig
+from twofold.train.step import flops_per_token
 
 STEP = 2.2  # from one budget to the next
 SIZE_RANGE = 7.0  # the largest size by the smallest

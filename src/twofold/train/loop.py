@@ -20,6 +20,7 @@ import math
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -27,60 +28,24 @@ from torch import Tensor
 from twofold.base import runlog
 from twofold.base.errors import TwofoldError
 from twofold.base.runlog import RunLog
-from twofold.parameters import ModelConfig
 from twofold.tokens import Tokenizer
 from twofold.train import checkpoint
-from twofold.train.appointment import LOOKS, append_decision, read_decisions, steps_in_time
-from twofold.train.data import Batch, Data
+from twofold.train.appointment import Appointment
+from twofold.train.data import Data
 from twofold.train.display import Screen
 from twofold.train.evaluation import HeldOut, Score, sample
-from twofold.train.guard import Guard, GuardConfig
-from twofold.train.keeper import Rule, keeper
-from twofold.train.optimiser import OptimizerConfig
+from twofold.train.guard import Guard
+from twofold.train.keeper import keeper
 from twofold.train.parallel import ALONE, Several, SilentLog, Team, losses_told
-from twofold.train.schedule import Schedule, ScheduleConfig
-from twofold.train.sharding import Learner, in_shards, learner
+from twofold.train.schedule import Schedule
+from twofold.train.sharding import in_shards, learner
+from twofold.train.step import StepPlan, flops_per_token, gradients
 from twofold.train.stopping import Stopped, Stopping
 from twofold.train.transformer import Transformer
 
 Read = Callable[[Path], checkpoint.State]
 SAMPLE_TOKENS = 48
 SCORE_KEYS = ("val_loss_nats", "bits_per_byte", "val_tokens", "val_bytes")
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class StepPlan:
-    """What every step of a run does, fixed before the first one.
-
-    `rows` × `context` tokens a step, `micro_rows` at a time. `compute`: dtype of the products. `peak_flops`:
-    what the machine does per second in large products of that dtype. `budget_s`: seconds the steps may take,
-    evaluation included; None = as long as it takes. `most_steps`: the end is never moved beyond.
-    `eval_every` and `sample_every` are steps, 0 = only at the end.
-    """
-
-    steps: int
-    rows: int
-    micro_rows: int
-    context: int
-    seed: int
-    device: str
-    compute: str
-    threads: int
-    peak_flops: float
-    budget_s: float | None
-    most_steps: int
-    eval_every: int
-    sample_every: int
-    layout: str
-    saving: Rule
-    guard: GuardConfig
-    optimizer: OptimizerConfig
-    schedule: ScheduleConfig
-
-    @property
-    def anchor_every(self) -> int:
-        """Every so many steps there is a checkpoint that the run may roll back to: after an evaluation."""
-        return self.eval_every or max(1, self.steps // 10)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,46 +58,6 @@ class Trained:
     elapsed_s: float
     utilisation: float
     samples: list[dict[str, str]]
-
-
-def set_up(plan: StepPlan) -> torch.dtype:
-    """Set threads and the float environment as the plan says; return the dtype of the products."""
-    torch.set_num_threads(plan.threads)
-    torch.set_flush_denormal(True)
-    return {"bfloat16": torch.bfloat16, "float32": torch.float32}[plan.compute]
-
-
-def flops_per_token(config: ModelConfig) -> float:
-    """Return the floating-point operations to learn from one token: forward, and twice that backward.
-
-    Counts products with the weights (two operations per weight; looking up an embedding is none) and the
-    half of attention that causality leaves.
-    """
-    lookups = config.vocab_size * config.width * (0 if config.tied else 1)
-    attention = config.layers * config.heads * config.head_dim * config.context
-    return 6.0 * (config.parameters - lookups + attention)
-
-
-def gradients(net: Transformer, batch: Batch, micro_rows: int, learner: Learner | None = None) -> Tensor:
-    """Add the gradients of a batch's mean loss to the parameters; return that loss in nats.
-
-    With a `learner` on several processes, each does its rows; the mean of what they return is the loss.
-    """
-    learner = learner or Learner(net)
-    device = net.token_embd.device
-    counted = max(1, batch.counted) / learner.team.size
-    batch = learner.team.share(batch)
-    total = torch.zeros((), device=device)
-    for start in range(0, len(batch.ids), micro_rows):
-        rows = slice(start, start + micro_rows)
-        ids, targets, documents = (
-            torch.from_numpy(array[rows]).to(device) for array in (batch.ids, batch.targets, batch.documents)
-        )
-        with learner.micro_batch(last=start + micro_rows >= len(batch.ids)):
-            loss = learner.loss(ids, targets, documents) / counted
-            loss.backward()  # type: ignore[no-untyped-call]
-        total += loss.detach()
-    return total
 
 
 class Run:
@@ -167,24 +92,30 @@ class Run:
         self.tokens = 0
         self.before_s = 0.0  # spent in earlier sessions of this run
         self._began = time.monotonic()
-        self._marks: list[tuple[int, float]] = []
         self.score: Score | None = None
         self.samples: list[dict[str, str]] = []
-        self.decisions = read_decisions(folder)
+        self.appointment = Appointment(folder, plan, team, screen.decided)
 
     @property
     def elapsed_s(self) -> float:
         """Seconds in the loop, over all sessions that count."""
         return self.before_s + time.monotonic() - self._began
 
-    def resume(self) -> bool:
-        """Go to where the run was last saved, if it was; return whether."""
+    def resume(self) -> None:
+        """Go to where the run was last saved, if it was, and say so, and how many steps are done again."""
         state = self._fetch(self.keeper.newest)
         if state is None:
-            return False
+            return
         self._take(state)
         self.before_s = state.facts["elapsed_s"]
-        return True
+        again = max((record.get("step", 0) for record in self._records()), default=0) - self.step
+        what = "the step after it was" if again == 1 else f"the {again:,} steps after it were"
+        lost = f"; {what} not saved, and done again" if again > 0 else ""
+        self.screen.say(f"Going on from step {self.step:,}{lost}.")
+
+    def _records(self) -> list[dict[str, Any]]:
+        path = self.folder / "metrics.jsonl"
+        return runlog.read(path) if path.exists() else []
 
     def _fetch(self, find: Callable[[Read], checkpoint.State | None]) -> checkpoint.State | None:
         """Return a state that was saved, found and read by `find`, in every process of the team."""
@@ -207,14 +138,15 @@ class Run:
             self.optimiser.load_state_dict(_below("optimiser.", state.tensors))
             torch.set_rng_state(state.tensors["rng"])
             self.schedule = Schedule(**facts["schedule"])
-            self.guard.restore(facts["guard"])
-            self.tokens, self.shift, self.due = facts["tokens"], facts["shift"], facts["due"]
-            self.went_back = facts["went_back"]
+            self.tokens = facts["tokens"]
+            self.guard.restore(facts.get("guard", {"losses": [], "bad": 0}))  # old runs had no guard
+            self.shift, self.went_back = facts.get("shift", 0), facts.get("went_back")
+            self.due = facts.get("due", [])
         except (KeyError, RuntimeError, TypeError) as error:
             where = self.folder / "checkpoints"
             raise TwofoldError(f"The checkpoint in {where} is not of this run ({error}).") from error
         self.step = state.step
-        for record in runlog.read(self.folder / "metrics.jsonl"):
+        for record in self._records():
             if record.get("step", 0) > self.step:
                 break
             self.samples = record.get("samples", self.samples)
@@ -270,14 +202,15 @@ class Run:
         return self._trained()
 
     def _train(self, log: RunLog, stopping: Stopping) -> None:
-        done = self.step == self.schedule.steps and not self.due  # and saved: this was a finished run
+        at_end = self.step == self.schedule.steps and not self.due
+        done = bool(self.team.agree(at_end and self.keeper.has(self.step)))  # this was a finished run
         while True:
             self._do_what_is_due(log, stopping)
             if self.step == self.schedule.steps:
                 break
             self.keeper.offer(self.step, self.state, wanted=self._wanted(log), log_error=log.behind)
             stopping.check()
-            self._decide()
+            self.schedule = self.appointment.kept(self.schedule, self.step, self.elapsed_s)
             self._step(log, stopping)
         if not done and not self._saved(log, finished=True):
             raise TwofoldError(
@@ -330,6 +263,8 @@ class Run:
             elapsed_s=self.elapsed_s,
             **({} if refused is None else {"skipped": refused}),
         )
+        if log.behind is not None and self.keeper.give_room(self.step, log.behind):
+            log.catch_up()
         if refused is None:
             self.guard.took(loss_nats)
             self.screen.step(self, loss_nats, batch.ids.size, seconds)
@@ -356,7 +291,7 @@ class Run:
             shift = self.shift + at - state.step
             self._take(state)
             self.shift, self.went_back = shift, state.step
-            self._marks.clear()
+            self.appointment.gone_back()
             self.keeper.back_to(state.step)
             log.back_to(self.step)
             log.write(step=self.step, went_back_from=at, why=why)
@@ -401,44 +336,8 @@ class Run:
         log.write(step=self.step, samples=self.samples)
         self.screen.sampled(self, self.samples)
 
-    def _decide(self) -> None:
-        """Move the end of the run when it would come too late or much too early, or as was decided before."""
-        for decision in self.decisions:
-            if decision["step"] == self.step and decision["steps"] != self.schedule.steps:
-                self.schedule = self.schedule.end_at(self.step, decision["steps"])
-        if self.plan.budget_s is None or self.step % max(1, self.plan.steps // LOOKS):
-            return
-        self._marks.append((self.step, self.elapsed_s))
-        if any(decision["step"] >= self.step for decision in self.decisions):
-            return  # what is known already is replayed, not decided again
-        steps = self.team.agree(self._decided(self.plan.budget_s))
-        if steps == self.schedule.steps:
-            return
-        self.decisions.append({"step": self.step, "steps": steps})
-        self.schedule = self.schedule.end_at(self.step, steps)
-        self.screen.decided(self, steps)
-
-    def _decided(self, budget_s: float) -> int:
-        """Return how many steps the run shall have, after writing it down if that is something new."""
-        steps = steps_in_time(
-            self.schedule,
-            self._marks,
-            self.step,
-            self.elapsed_s,
-            budget_s,
-            self.plan.steps,
-            self.plan.most_steps,
-        )
-        if steps != self.schedule.steps and self.team.speaks:
-            decision = {"step": self.step, "steps": steps, "elapsed_s": round(self.elapsed_s, 1)}
-            try:
-                append_decision(self.folder, decision)
-            except OSError:
-                return self.schedule.steps  # what could not be replayed is not decided; it is tried again
-        return steps
-
     def _trained(self) -> Trained:
-        records = runlog.read(self.folder / "metrics.jsonl") if self.team.speaks else []
+        records = self._records() if self.team.speaks else []
         shares = [record["utilisation"] for record in records if record.get("utilisation") is not None]
         score = self.score or self.held_out.score(self.net, self.learner)
         middle = sorted(shares)[len(shares) // 2] if shares else 0.0

@@ -18,8 +18,8 @@ from torch import Tensor
 from twofold.base.errors import UsageError
 from twofold.parameters import ModelConfig
 from twofold.train.data import Batch
-from twofold.train.loop import flops_per_token, gradients
 from twofold.train.optimiser import Optimiser, OptimizerConfig
+from twofold.train.step import flops_per_token, gradients
 from twofold.train.transformer import Transformer
 
 PRODUCT = 1024  # rows and columns of the products that measure the peak

@@ -25,6 +25,7 @@ from torch.distributed.rendezvous import rendezvous
 from twofold.base.errors import TwofoldError, UsageError
 from twofold.base.runlog import RunLog
 from twofold.train.data import Batch
+from twofold.train.stopping import Stopped
 
 TIMEOUT_S = 300.0  # without a word, another process counts as lost
 _POLL_S = 5.0
@@ -144,8 +145,8 @@ class Several(Team):
         dist.broadcast(agreed, 0)
         return int(agreed)
 
-    def leave(self) -> None:
-        """Part from the others, after waiting until the first one has done all."""
+    def part(self) -> None:
+        """Wait until the first process has done all, and the others know."""
         with contextlib.suppress(RuntimeError, SystemExit):
             self.told(lambda: "done")
             # The store may live in the first process, which therefore goes last.
@@ -153,6 +154,9 @@ class Several(Team):
                 self._store.set("all left", "")
             if self.rank == 0:
                 self._store.wait(["all left"], datetime.timedelta(seconds=_POLL_S))
+
+    def close(self) -> None:
+        """Let go of the others, who may be lost."""
         dist.destroy_process_group()
 
     def object(self, value: Any) -> Any:
@@ -195,12 +199,16 @@ def joined() -> Iterator[Team]:
     if _team is not None or int(os.environ.get("WORLD_SIZE", "1")) < 2:
         yield _team or ALONE
         return
-    _team = Several(float(os.environ.get("TWOFOLD_TIMEOUT_S", TIMEOUT_S)))
+    several = _team = Several(float(os.environ.get("TWOFOLD_TIMEOUT_S", TIMEOUT_S)))
     try:
-        yield _team
-        _team.leave()
+        yield several
+        several.part()
+    except Stopped:
+        several.part()  # so are the others
+        raise
     finally:
         _team = None
+        several.close()
 
 
 def speaks() -> bool:

@@ -19,10 +19,10 @@ from twofold.parameters import ModelConfig
 from twofold.train import dial, machine
 from twofold.train.display import Screen
 from twofold.train.keeper import Rule
-from twofold.train.loop import StepPlan, flops_per_token
 from twofold.train.optimiser import OptimizerConfig
 from twofold.train.parallel import team
 from twofold.train.settings import FinetuneConfig, PretrainConfig
+from twofold.train.step import StepPlan, flops_per_token
 
 START_S = 4.0  # python and torch were loaded before the clock here starts
 RESERVE_S, RESERVE = 6.0, 0.03  # kept for the last evaluation and the files: seconds, share of the budget

@@ -22,8 +22,9 @@ from twofold.train.display import Screen, duration
 from twofold.train.evaluation import HeldOut, Score
 from twofold.train.export import SEPARATOR, to_model, with_end, write_files
 from twofold.train.folder import Recipe, new_folder, read_recipe, restore, write_recipe
-from twofold.train.loop import Run, Trained, set_up
+from twofold.train.loop import Run, Trained
 from twofold.train.settings import PretrainConfig, plain
+from twofold.train.step import set_up
 from twofold.train.transformer import Transformer
 
 DEFAULT_TIME = "20m"
@@ -147,8 +148,7 @@ def _start(
     held_out = HeldOut(corpus.val, None, tokenizer, context=chosen.context, max_tokens=chosen.eval_tokens)
     prompts = [[separator, *tokenizer.encode(text)] for text in config.prompts]
     one = Run(net, data, held_out, tokenizer, steps, folder, screen, prompts, team)
-    if one.resume():
-        screen.say(f"Going on from step {one.step:,}.")
+    one.resume()
     return one
 
 

@@ -6,6 +6,10 @@ file holds the step before; if the process dies in the middle of a write, that o
 damage both, as their pages reach the disk in any order; then the sums in their heads do not fit, and the last
 checkpoint is used, which did wait for the disk.
 
+A disk that is full takes neither checkpoints nor lines of the log, but these two files lie on it already. So
+that the log can keep up with them, a third file keeps room for some thousand of its lines, and is given up
+when they need it.
+
 Each file is a safetensors file whose metadata hold the rest of the state. Its first eight bytes are written
 last.
 
@@ -16,7 +20,6 @@ import contextlib
 import hashlib
 import json
 import os
-import struct
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -25,9 +28,10 @@ import torch
 from torch import Tensor
 
 from twofold.base.errors import BadFileError
-from twofold.train.checkpoint import State, decoded, encoded, raw
+from twofold.train.checkpoint import State, Tell, decoded, encoded, raw, reason
 
 NAMES = ("ring-0.safetensors", "ring-1.safetensors")
+RESERVE, RESERVE_BYTES = "reserve", 1 << 20
 FACTS_ROOM = 8192  # bytes for what is not a tensor
 _MOST_PARTS = 512  # in one call of the system
 
@@ -41,13 +45,22 @@ class Ring:
         self._next = 0
         self._files: dict[int, int] = {}
 
-    def read(self) -> State | None:
-        """Return the newest state that is whole, or None; the next write goes into the other file."""
+    def read(self, tell: Tell | None = None) -> State | None:
+        """Return the newest state that is whole, or None; the next write goes into the other file.
+
+        `tell` hears of a file that is damaged; one that was being written when the process ended is none.
+        """
         found: list[tuple[int, int, State]] = []
         for slot, name in enumerate(NAMES):
-            with contextlib.suppress(BadFileError, OSError, ValueError, KeyError):
-                sequence, state = _read(self.folder / name)
+            path = self.folder / name
+            if not _written(path):
+                continue
+            try:
+                sequence, state = _read(path)
                 found.append((sequence, slot, state))
+            except (BadFileError, OSError) as error:
+                if tell is not None:
+                    tell(f"The copy of a step in {path.parent} is damaged ({reason(error)}): it is not used.")
         if not found:
             return None
         self._sequence, slot, state = max(found, key=lambda entry: entry[0])
@@ -77,20 +90,40 @@ class Ring:
     def remove(self) -> None:
         """Remove the files: the run is done, or its last checkpoint holds the same."""
         self.close()
-        for name in NAMES:
+        for name in (*NAMES, RESERVE):
             (self.folder / name).unlink(missing_ok=True)
+
+    def give_room(self) -> bool:
+        """Give up the room that was kept for the log; return whether there was some."""
+        try:
+            (self.folder / RESERVE).unlink()
+        except OSError:
+            return False
+        return True
 
     def _open(self, slot: int, size: int) -> int:
         """Return the open file of a slot, with room on the disk for all of it."""
         if slot not in self._files:
             self.folder.mkdir(parents=True, exist_ok=True)
             self._files[slot] = os.open(self.folder / NAMES[slot], os.O_RDWR | os.O_CREAT, 0o666)
+            if not (self.folder / RESERVE).exists():
+                _keep_room(self.folder / RESERVE)
         file = self._files[slot]
         if os.fstat(file).st_size != size:
             os.ftruncate(file, 0)
             if hasattr(os, "posix_fallocate"):
                 os.posix_fallocate(file, 0, size)
         return file
+
+
+def _keep_room(path: Path) -> None:
+    """Make a file that takes room on the disk, if there is so much."""
+    try:
+        with open(path, "wb") as file:
+            file.write(bytes(RESERVE_BYTES))
+    except OSError:
+        with contextlib.suppress(OSError):
+            path.unlink()
 
 
 def _write_all(file: int, parts: list[Any], at: int) -> int:
@@ -106,17 +139,29 @@ def _write_all(file: int, parts: list[Any], at: int) -> int:
     return at
 
 
+def _written(path: Path) -> bool:
+    """Return whether a file is there and its last write came to an end."""
+    try:
+        with open(path, "rb") as file:
+            return any(file.read(8))
+    except OSError:
+        return False
+
+
 def _read(path: Path) -> tuple[int, State]:
     """Return the sequence number and the state in a file. Raises when it is not whole."""
     with open(path, "rb") as file:
-        size = struct.unpack("<Q", file.read(8))[0]
-        if not 0 < size < 1 << 28:
-            raise BadFileError(f"{path} was being written")
-        written = json.loads(json.loads(file.read(size))["__metadata__"]["facts"])
-    tensors, facts = decoded(path), dict(written["facts"])
-    if _check(facts, tensors) != written["check"]:
-        raise BadFileError(f"{path} does not have its sums")
-    return int(facts.pop("sequence")), State(int(facts.pop("step")), tensors, facts)
+        size = min(int.from_bytes(file.read(8), "little"), os.fstat(file.fileno()).st_size)
+        head = file.read(size)
+    tensors = decoded(path)
+    try:
+        written = json.loads(json.loads(head)["__metadata__"]["facts"])
+        facts = dict(written["facts"])
+        if _check(facts, tensors) == written["check"]:
+            return int(facts.pop("sequence")), State(int(facts.pop("step")), tensors, facts)
+    except (ValueError, KeyError, TypeError) as error:
+        raise BadFileError(f"{path.name} has a damaged head") from error
+    raise BadFileError(f"{path.name} does not have its sums")
 
 
 def _check(facts: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> str:
