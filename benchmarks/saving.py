@@ -22,9 +22,9 @@ from twofold.parameters import ModelConfig
 from twofold.train import checkpoint
 from twofold.train.data import Batch
 from twofold.train.dial import ShapeConfig, shape
-from twofold.train.loop import gradients
 from twofold.train.optimiser import Optimiser, OptimizerConfig
 from twofold.train.ring import Ring
+from twofold.train.step import gradients
 from twofold.train.transformer import Transformer
 
 SIZES = ((4, 1024), (6, 8192), (10, 8192))  # layers, vocabulary
