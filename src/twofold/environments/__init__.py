@@ -25,9 +25,7 @@ from typing import Any, Literal
 
 from twofold.base.registry import Registry
 
-TASKS = Registry(
-    "twofold.environments", "task", requires=("problems", "begin", "solve", "ANSWER_TOKENS")
-)
+TASKS = Registry("twofold.environments", "task", requires=("problems", "begin", "solve", "ANSWER_TOKENS"))
 Split = Literal["train", "test"]
 Message = dict[str, Any]
 TEST_SHARE = 5  # one problem in so many is for testing
@@ -93,7 +91,9 @@ def draw(task: ModuleType, count: int, *, seed: int, split: Split) -> list[Probl
     return list(found.values())
 
 
-def attempt(task: ModuleType, problem: Problem, answer: Callable[[Episode], str], *, seed: int = 0) -> Episode:
+def attempt(
+    task: ModuleType, problem: Problem, answer: Callable[[Episode], str], *, seed: int = 0
+) -> Episode:
     """Return a finished episode in which `answer` took every turn."""
     episode: Episode = task.begin(problem, seed)
     while not episode.done:

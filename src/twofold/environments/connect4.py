@@ -1,9 +1,9 @@
 """Connect four: a column a turn, four in a line win; against a teacher who looks one stone ahead.
 
 The teacher wins if a stone does it, else stops the other from doing so, and otherwise drops a stone anywhere.
-An episode is a game: it starts after some random stones (that is the problem, and who moves first), the model
-sees the board at each of its turns and names a column, 1 to 7. A win is worth 1, a draw a half; a column that
-is full or does not exist loses the game.
+An episode is a game. It starts after some random stones: that is the problem, and mirrored or with the sides
+swapped it is the same one. The model sees the board at each of its turns and names a column, 1 to 7. A win is
+worth 1, a draw a half; a column that is full or does not exist loses the game.
 
 The board is seven words, one a column from left to right, stones from the bottom up: x the model's, o the
 other's, and `-` a column without any. Model and teacher see whole positions, so each turn is a question of
@@ -83,8 +83,16 @@ def _all(chance: random.Random) -> Iterator[Problem]:
         first = chance.random() < 0.5
         facts = {"mover": sides[0], "other": sides[1], "first": first}
         text = spell(*sides) if first else spell(*reversed(sides))
-        # Which side the model has does not make it another position.
-        yield Problem(text, f"{sides[0]} {sides[1]}", facts)
+        yield Problem(text, _key(*sides), facts)
+
+
+def _key(a: int, b: int) -> str:
+    """Return what a position has in common with its mirror image, and with itself with the sides swapped."""
+    return str(min((a, b), (b, a), (_mirrored(a), _mirrored(b)), (_mirrored(b), _mirrored(a))))
+
+
+def _mirrored(stones: int) -> int:
+    return sum((stones >> 7 * column & 63) << 7 * (COLUMNS - 1 - column) for column in range(COLUMNS))
 
 
 class Game(Episode):

@@ -1,7 +1,7 @@
 """Tool calls: somebody asks for something, and the right answer is the right call with the right arguments.
 
-Five tools with one to three arguments, requests in several phrasings. The reward grows in steps, so that there
-is something to learn from before all is right: a call that can be read 0.2, of the right tool 0.3, its
+Five tools with one to three arguments, requests in several phrasings. The reward grows in steps, so that
+there is something to learn from before all is right: a call that can be read 0.2, of the right tool 0.3, its
 arguments 0.5 in equal shares (none while there are arguments that do not exist). Not covered: several calls
 in one answer, requests that need no call.
 """
@@ -17,15 +17,15 @@ ANSWER_TOKENS = 64
 TOOLS = [
     schema("calculator", "Works out a sum.", expression="string: the sum"),
     schema("set_timer", "Rings after a while.", minutes="integer: how long", label="string: what for"),
-    schema("convert", "Converts units.", amount="number: how much", source="string: from", target="string: to"),
+    schema("convert", "Converts.", amount="number: how much", source="string: from", target="string: to"),
     schema("add_item", "Adds to a list.", list="string: which", item="string: what"),
     schema("look_up", "Searches the files.", query="string: what to find"),
 ]
-THINGS = ("milk", "bread", "rice", "soap", "apples", "paper", "string", "tea", "salt", "oats", "honey", "wool")
+THINGS = ("milk", "bread", "rice", "soap", "apples", "paper", "string", "tea", "salt", "oats", "honey")
 LISTS = ("shopping", "garden", "travel", "kitchen", "school", "repair")
 CHORES = ("the eggs", "the cake", "the laundry", "a walk", "the soup", "a break", "the oven", "the tea")
-UNITS = (("km", "miles"), ("kg", "pounds"), ("litres", "gallons"), ("metres", "feet"), ("hours", "minutes"))
-TOPICS = ("solar panels", "the old bridge", "honey bees", "steam engines", "river maps", "the rent", "tide tables")
+UNITS = (("km", "miles"), ("kg", "pounds"), ("litres", "gallons"), ("metres", "feet"), ("hours", "days"))
+TOPICS = ("solar panels", "the old bridge", "honey bees", "steam engines", "maps", "the rent", "tides")
 PHRASINGS: dict[str, tuple[str, ...]] = {
     "calculator": ("What is {expression}?", "Work out {expression} for me.", "How much is {expression}?"),
     "set_timer": ("Set a timer of {minutes} minutes for {label}.", "Ring in {minutes} minutes for {label}.",

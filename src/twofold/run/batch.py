@@ -181,7 +181,7 @@ def choose(
 
 
 def _uniform(states: NDArray[np.uint64], indices: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Return a number in [0, 1) from each of the states at `indices`, which move on (see sampling.splitmix64)."""
+    """Return a number in [0, 1) from each state at `indices`, which moves on (sampling.splitmix64)."""
     with np.errstate(over="ignore"):
         states[indices] += np.uint64(0x9E3779B97F4A7C15)
         z = states[indices]

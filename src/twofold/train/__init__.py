@@ -23,7 +23,7 @@ from twofold.train import improve as _improve
 from twofold.train import pretrain as _pretrain
 from twofold.train.finetune import FinetunePlan, finetune
 from twofold.train.folder import read_recipe
-from twofold.train.improve import Improved, ImproveConfig, improve
+from twofold.train.improve import ImproveConfig, Improved, improve
 from twofold.train.parallel import speaks
 from twofold.train.planning import plan
 from twofold.train.pretrain import Result, pretrain

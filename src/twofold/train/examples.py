@@ -55,23 +55,16 @@ class Examples:
     """The examples of a file as token ids."""
 
     def __init__(self, path: Path, prompts: Prompts, most: int) -> None:
-        """Leave out those longer than `most` tokens; `left_out` says how many."""
-        self.left_out = 0
-        ids: list[int] = []
-        ends: list[tuple[int, int]] = []  # of prompt and answer
-        with open(path, encoding="utf-8") as file:
-            for line in file:
-                *before, answer = json.loads(line)["messages"]
-                episode = Episode(Problem("", "", {}, json.loads(line).get("tools", [])))
-                episode.messages = before
-                prompt, said = prompts.ids(episode), prompts.answer_ids(answer["content"])
-                if len(prompt) + len(said) > most:
-                    self.left_out += 1
-                    continue
-                ids += [*prompt, *said]
-                ends.append((len(ids) - len(said), len(ids)))
-        self._ids = np.array(ids, np.int32)
-        self._ends = np.array(ends, np.int64).reshape(-1, 2)
+        """Leave out those longer than `most` tokens; `left_out` says how many.
+
+        The ids are kept beside the file, in `examples.npz`, for when the run is resumed.
+        """
+        kept = path.with_suffix(".npz")
+        if not kept.exists():
+            with atomic_write(kept) as file:
+                np.savez(file, **_tokenised(path, prompts, most))
+        with np.load(kept) as arrays:
+            self._ids, self._ends, self.left_out = arrays["ids"], arrays["ends"], int(arrays["left_out"])
         self._order: tuple[int, Any] | None = None
 
     def __len__(self) -> int:
@@ -89,3 +82,26 @@ class Examples:
         start = int(self._ends[index - 1][1]) if index else 0
         ids = self._ids[start:end].tolist()
         return Sample(ids[: middle - start], ids[middle - start :])
+
+
+def _tokenised(path: Path, prompts: Prompts, most: int) -> dict[str, Any]:
+    """Return the ids of all examples, where prompt and answer of each end, and how many were too long."""
+    ids: list[int] = []
+    ends: list[tuple[int, int]] = []
+    left_out = 0
+    with open(path, encoding="utf-8") as file:
+        for line in file:
+            record = json.loads(line)
+            *before, answer = record["messages"]
+            episode = Episode(Problem("", "", {}, record.get("tools", [])))
+            episode.messages = before
+            prompt, said = prompts.ids(episode), prompts.answer_ids(answer["content"])
+            if len(prompt) + len(said) > most:
+                left_out += 1
+                continue
+            ids += [*prompt, *said]
+            ends.append((len(ids) - len(said), len(ids)))
+    return {
+        "ids": np.array(ids, np.int32), "ends": np.array(ends, np.int64).reshape(-1, 2),
+        "left_out": np.array(left_out),
+    }  # fmt: skip

@@ -25,7 +25,7 @@ from twofold.base import runlog
 from twofold.base.errors import UsageError
 from twofold.base.files import atomic_write, write_text
 from twofold.environments import TASKS
-from twofold.measure.attempts import Prompts, Scores, bootstrap, scores
+from twofold.measure.attempts import Prompts, bootstrap, scores
 from twofold.parameters import Model, save_gguf
 from twofold.run import library
 from twofold.tokens.specials import TURN_END
@@ -38,7 +38,8 @@ from twofold.train.finetune import open_parent
 from twofold.train.folder import Recipe, new_folder, read_recipe, restore, write_recipe
 from twofold.train.optimiser import OptimizerConfig
 from twofold.train.policy import Method
-from twofold.train.rounds import MODES, RoundPlan, Rounds, evaluations, teacher_scores
+from twofold.train.reinforce import Learning
+from twofold.train.rounds import MODES, RoundPlan, Rounds, evaluations, solver_rewards
 from twofold.train.schedule import Schedule, ScheduleConfig
 from twofold.train.watching import Watch
 
@@ -53,9 +54,9 @@ IMITATION_SCHEDULE = ScheduleConfig(warmup=0.02, decay=0.7, final=0.02)
 class ImproveConfig:
     """What a run is told; None means that the task or this machine decides.
 
-    `time`: for everything; or `rounds`. A round: `group` attempts at each of `problems`, then `updates` steps.
-    `imitate`: so many of the solver's turns are learned first, `imitate_epochs` times over. `engine_type`: as
-    what the engine holds the weights while it writes answers.
+    `time`: for everything; or `rounds`. A round: `group` attempts at each of `problems`, then `updates`
+    steps. `imitate`: so many of the solver's turns are learned first, `imitate_epochs` times over.
+    `engine_type`: as what the engine holds the weights while it writes answers.
     """
 
     model: Path
@@ -190,10 +191,13 @@ def _plan(config: ImproveConfig, examples: int, threads: int, spent_s: float) ->
     budget_s = None
     if config.time is not None:
         budget_s = max(1.0, dial.seconds(config.time) - FILES_S - spent_s)
-    same = {field.name for field in dataclasses.fields(RoundPlan)} & set(vars(config))
-    given = {name: getattr(config, name) for name in same - {"threads"}}
+
+    def same(cls: type) -> dict[str, Any]:
+        names = {field.name for field in dataclasses.fields(cls)} & set(vars(config))
+        return {name: getattr(config, name) for name in names - {"threads"}}
+
     return RoundPlan(
-        **given, threads=threads, budget_s=budget_s,
+        **same(RoundPlan), learning=Learning(**same(Learning)), threads=threads, budget_s=budget_s,
         imitation=Schedule.of(IMITATION_SCHEDULE, steps) if steps else None,
     )  # fmt: skip
 
@@ -204,8 +208,8 @@ def _spell(config: ImproveConfig, plan: RoundPlan, parent: Model) -> str:
     until = f"{config.rounds:,} rounds" if config.rounds is not None else "rounds"
     until += f", {config.time} in all" if config.time else ""
     return (
-        f"Plan: {parent.config.parameters / 1e6:.2f}M parameters on {config.task}: {first}{until}; a round is "
-        f"{config.group} attempts at each of {config.problems} problems, learned from by {config.method}."
+        f"Plan: {parent.config.parameters / 1e6:.2f}M parameters on {config.task}: {first}{until}; a round "
+        f"is {config.group} attempts at each of {config.problems} problems, learned from by {config.method}."
     )
 
 
@@ -228,7 +232,7 @@ def _table(one: Rounds) -> list[dict[str, str]]:
         low, high = bootstrap(gained)
         mean = sum(gained) / max(1, len(gained))
         gains[mode] = f"{100 * mean:+.1f} ({100 * low:+.1f} to {100 * high:+.1f})"
-    solver: Scores = teacher_scores(one.task, one.tests)
+    solver = scores(solver_rewards(one.task, one.tests))
     rows.append({"stage": "gained by rewards", **gains})
     rows.append({"stage": "the task's own solver", **dict.fromkeys(MODES, solver.spell())})
     return rows
@@ -273,9 +277,10 @@ def _card(
         for mode in MODES
         for row in table
     ]
+    size = parent.config.parameters
     card: dict[str, Any] = {
         "name": config.name or one.folder.name,
-        "summary": f"A model of {parent.config.parameters:,} parameters, improved at {config.task} by rewards.",
+        "summary": f"A model of {size:,} parameters, improved at {config.task} by rewards.",
         "parents": [{"name": before.get("name") or config.model.stem}],
         "data": before.get("data", []),
         "scores": [

@@ -57,9 +57,9 @@ class Packed:
     """
 
     batch: Batch
-    log_p_A: Tensor  # by the engine
-    advantage_A: Tensor
-    old_A: Tensor | None = None
+    log_p_A: Tensor  # noqa: N815 - by the engine
+    advantage_A: Tensor  # noqa: N815
+    old_A: Tensor | None = None  # noqa: N815
 
 
 def pack(samples: Sequence[Sample], *, rows: int, most: int, separator: int) -> Iterator[Packed]:

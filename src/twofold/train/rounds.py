@@ -10,9 +10,7 @@ Steps are counted through: first those of imitation, then one for each round.
 Not covered: rollouts on a GPU, several processes.
 """
 
-import copy
 import dataclasses
-import math
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -25,23 +23,23 @@ from torch import Tensor
 from twofold.base import runlog
 from twofold.base.errors import TwofoldError
 from twofold.base.runlog import RunLog
-from twofold.environments import Problem, draw
-from twofold.measure.attempts import Attempt, Prompts, Scores, play, scores
+from twofold.environments import Problem, attempt, draw
+from twofold.measure.attempts import Attempt, play, scores
 from twofold.run import Engine, open_model
 from twofold.tokens import Tokenizer
 from twofold.train import checkpoint
 from twofold.train.examples import Examples
 from twofold.train.export import to_model
 from twofold.train.keeper import Keeper, Rule
-from twofold.train.optimiser import Optimiser, OptimizerConfig
-from twofold.train.policy import Method, Packed, Sample, Seen, Surrogate, advantages, pack
+from twofold.train.optimiser import OptimizerConfig
+from twofold.train.policy import Sample, advantages
+from twofold.train.reinforce import Learning, Student
 from twofold.train.schedule import Schedule
 from twofold.train.stopping import Stopped, Stopping
 from twofold.train.transformer import Transformer
 from twofold.train.watching import Watch
 
-MICRO_TOKENS = 4096  # that go through the network at a time
-SEPARATOR = 0  # fills rows behind the last turn; nothing sees it
+IMITATION_TESTS = 4  # on the way through imitation
 MODES = ("greedy", "sampled")
 
 
@@ -50,11 +48,11 @@ class RoundPlan:
     """What the steps and rounds of a run do, fixed before the first one.
 
     `imitation`: the schedule of the imitation steps of `imitate_batch` examples, None if there are none.
-    A round takes `problems` × `group` attempts and `updates` steps. `rounds`: how many, None = as many as
-    `budget_s` seconds allow.
+    A round takes `problems` × `group` attempts. `rounds`: how many, None = as many as `budget_s` seconds
+    allow.
     """
 
-    method: Method
+    learning: Learning
     seed: int
     imitation: Schedule | None
     imitate_batch: int
@@ -62,13 +60,8 @@ class RoundPlan:
     budget_s: float | None
     problems: int
     group: int
-    updates: int
     warmup: int
-    temperature: float
     max_tokens: int | None
-    clip_low: float
-    clip_high: float
-    kl: float
     test_problems: int
     eval_every: int
     engine_type: str
@@ -93,11 +86,10 @@ class Rounds:
         """Start at step 0; `resume` goes to where the run was last saved."""
         self.net, self.task, self.tokenizer, self.examples = net, task, tokenizer, examples
         self.plan, self.folder, self.watch = plan, folder, watch
-        self.optimiser = self._optimiser(imitating=plan.imitation is not None)
+        self.student = Student(net, plan.learning)
+        self._rates(imitating=plan.imitation is not None)
         self.tests = draw(task, plan.test_problems, seed=plan.seed, split="test")
         self.keeper = Keeper(folder / "checkpoints", Rule(), lambda text: watch.say(text, "yellow"))
-        self.reference: dict[str, Tensor] = {}  # the weights before the first round, if they are needed
-        self._judge: Transformer | None = None  # and the network that holds them
         self.step = 0
         self.tokens = 0
         self.finished = False
@@ -127,12 +119,13 @@ class Rounds:
         facts, self.fresh = found.facts, False
         try:
             self.step = found.step
-            self.optimiser = self._optimiser(imitating=facts["imitating"])
+            self._rates(imitating=facts["imitating"])
             with torch.no_grad():
                 for name, parameter in self.net.named().items():
                     parameter.copy_(found.tensors[f"model.{name}"])
-            self.optimiser.load_state_dict(_below("optimiser.", found.tensors))
-            self.reference = _below("reference.", found.tensors)
+            self.student.optimiser.load_state_dict(_below("optimiser.", found.tensors))
+            if reference := _below("reference.", found.tensors):
+                self.student.stay_near(reference)
             self.tokens, self.finished = facts["tokens"], facts["finished"]
             self.before_s, self.pace_s = facts["elapsed_s"], facts["pace_s"]
             self.evaluation_s = facts["evaluation_s"]
@@ -144,18 +137,18 @@ class Rounds:
     def state(self) -> checkpoint.State:
         """Return where the run stands; the tensors are its own, not copies."""
         tensors = {f"model.{name}": parameter.detach() for name, parameter in self.net.named().items()}
-        tensors |= {f"optimiser.{name}": tensor for name, tensor in self.optimiser.state_dict().items()}
-        tensors |= {f"reference.{name}": tensor for name, tensor in self.reference.items()}
+        kept = {"optimiser": self.student.optimiser.state_dict(), "reference": self.student.reference()}
+        tensors |= {f"{part}.{name}": tensor for part, held in kept.items() for name, tensor in held.items()}
         facts = {
             "imitating": self._imitating, "tokens": self.tokens, "finished": self.finished,
             "elapsed_s": self.elapsed_s, "pace_s": self.pace_s, "evaluation_s": self.evaluation_s, "due": [],
         }  # fmt: skip
         return checkpoint.State(self.step, tensors, facts)
 
-    def _optimiser(self, *, imitating: bool) -> Optimiser:
+    def _rates(self, *, imitating: bool) -> None:
+        """Begin a stage with a new optimiser and that stage's rates."""
         self._imitating = imitating
-        rates = self.plan.imitation_optimizer if imitating else self.plan.optimizer
-        return Optimiser(self.net.named(), rates, compute=self.net.compute)
+        self.student.begin(self.plan.imitation_optimizer if imitating else self.plan.optimizer)
 
     # ---- the loop
 
@@ -166,7 +159,7 @@ class Rounds:
         with log, Stopping() as stopping, self.watch.running():
             try:
                 if self.fresh:
-                    self._evaluate(log, stopping)
+                    self._evaluate(log)
                 while not self._done():
                     self.keeper.offer(self.step, self.state, wanted=self._wanted(), log_error=log.behind)
                     stopping.check()
@@ -175,7 +168,7 @@ class Rounds:
                     else:
                         self._round(log, stopping)
                 if not self.finished and self._evaluated() != self.step:
-                    self._evaluate(log, stopping)
+                    self._evaluate(log)
                 self.finished = True
                 self._save(log, finished=True)
             except Stopped:
@@ -212,7 +205,7 @@ class Rounds:
         began = time.perf_counter()
         scale = self.plan.imitation.scale(self.step)
         samples = self.examples.batch(self.step, self.plan.imitate_batch, self.plan.seed)
-        loss_nats, norm = self._supervised(samples, scale)
+        loss_nats, norm = self.student.supervised(samples, scale)
         self._count(samples)
         seconds = time.perf_counter() - began
         log.write(
@@ -220,38 +213,35 @@ class Rounds:
             tokens=self.tokens, tokens_per_s=sum(map(len, samples)) / seconds, elapsed_s=self.elapsed_s,
         )  # fmt: skip
         self.watch.imitated(self, loss_nats)
-        if self.step == self.plan.imitation_steps:
+        steps = self.plan.imitation_steps
+        if self.step == steps or self.step % max(1, -(-steps // IMITATION_TESTS)) == 0:
             self._evaluate(log)
 
     def _round(self, log: RunLog, stopping: Stopping) -> None:
         """Try problems, and learn from what the attempts were worth."""
         began = time.perf_counter()
-        if self._imitating or (self.plan.kl > 0 and not self.reference):
-            self._begin_rounds()
+        if self.round == 0:
+            self._rates(imitating=False)
+            if self.plan.learning.kl > 0:
+                self.student.stay_near(self.net.named())
         with stopping.abandoning():  # nothing has changed yet
             attempts = self._attempts()
         tried_s = time.perf_counter() - began
         samples, figures = self._judged(attempts)
-        figures |= self._learn(samples)
+        scale = min(1.0, (self.round + 1) / max(1, self.plan.warmup))
+        figures |= self.student.learn(samples, scale, seed=self.plan.seed * 7919 + self.step)
         self._count(samples)
         pace_s = time.perf_counter() - began
         self.pace_s = pace_s if not self.pace_s else 0.7 * self.pace_s + 0.3 * pace_s
         written = sum(len(turn.answer.ids) for one in attempts for turn in one.turns)
         log.write(
-            step=self.step, phase="reward", round=self.round, **figures, answer_tokens=written,
-            tokens=self.tokens, rollout_s=tried_s, learning_s=pace_s - tried_s, elapsed_s=self.elapsed_s,
+            step=self.step, phase="reward", round=self.round, **figures, lr_scale=scale,
+            answer_tokens=written, tokens=self.tokens, rollout_s=tried_s, learning_s=pace_s - tried_s,
+            elapsed_s=self.elapsed_s,
         )  # fmt: skip
         self.watch.tried(self, figures)
         if self.plan.eval_every and self.round % self.plan.eval_every == 0:
             self._evaluate(log)
-
-    def _begin_rounds(self) -> None:
-        """Start the optimiser anew, and keep the weights if the run is to stay near them."""
-        self.optimiser = self._optimiser(imitating=False)
-        if self.plan.kl > 0:
-            self.reference = {
-                name: parameter.detach().clone() for name, parameter in self.net.named().items()
-            }
 
     def _count(self, samples: Sequence[Sample]) -> None:
         self.step += 1
@@ -273,7 +263,7 @@ class Rounds:
         problems: list[Problem] = draw(self.task, plan.problems, seed=number, split="train")
         repeated = [problem for problem in problems for _ in range(plan.group)]
         return play(
-            self.task, repeated, self.engine(), seed=number, temperature=plan.temperature,
+            self.task, repeated, self.engine(), seed=number, temperature=plan.learning.temperature,
             max_tokens=plan.max_tokens, watch=self.watch.attempts,
         )  # fmt: skip
 
@@ -286,7 +276,7 @@ class Rounds:
         for members in groups:
             rewards = [one.reward for one in members]
             weights = advantages(rewards)
-            if self.plan.method == "expert":
+            if self.plan.learning.method == "expert":
                 weights = [float(reward >= 1) for reward in rewards]
             telling += len(set(rewards)) > 1
             for one, weight in zip(members, weights, strict=True):
@@ -303,85 +293,15 @@ class Rounds:
         }
         return samples, figures
 
-    # ---- learning
-
-    def _learn(self, samples: list[Sample]) -> dict[str, float]:
-        """Take this round's steps; return its figures."""
-        scale = min(1.0, (self.round + 1) / max(1, self.plan.warmup))
-        if not samples:
-            return {"gradient_norm": 0.0, "lr_scale": scale}
-        order = torch.randperm(
-            len(samples), generator=torch.Generator().manual_seed(self.plan.seed * 7919 + self.step)
-        )
-        samples = [samples[index] for index in order.tolist()]
-        size = -(-len(samples) // self.plan.updates)
-        parts = [samples[start : start + size] for start in range(0, len(samples), size)]
-        if self.plan.method == "expert":
-            norms = [self._supervised(part, scale) for part in parts]
-            return {"answer_loss_nats": norms[0][0], "gradient_norm": norms[-1][1], "lr_scale": scale}
-        surrogate, seen, norm = self._surrogate(), Seen(), math.nan
-        packed = [list(self._packed(part)) for part in parts]
-        for part in packed[1:]:  # those of the first step are computed in it, with the same weights
-            for micro in part:
-                with torch.no_grad():
-                    micro.old_A = surrogate.before(self.net, micro)
-        for part in packed:
-            tokens = sum(len(micro.advantage_A) for micro in part)
-            for micro in part:
-                surrogate.loss(self.net, micro, tokens, seen).backward()  # type: ignore[no-untyped-call]
-            norm = self._update(scale)
-        return {**seen.figures(), "gradient_norm": norm, "lr_scale": scale}
-
-    def _surrogate(self) -> Surrogate:
-        plan = self.plan
-        if self.reference and self._judge is None:
-            self._judge = copy.deepcopy(self.net)
-            with torch.no_grad():
-                for name, parameter in self._judge.named().items():
-                    parameter.copy_(self.reference[name])
-        return Surrogate(
-            clip_low=plan.clip_low, clip_high=plan.clip_high, kl=plan.kl, temperature=plan.temperature,
-            reference=self._judge,
-        )  # fmt: skip
-
-    def _packed(self, samples: Sequence[Sample]) -> Sequence[Packed]:
-        longest = max(map(len, samples))
-        rows = max(1, MICRO_TOKENS // max(128, longest))
-        return list(pack(samples, rows=rows, most=self.net.config.context, separator=SEPARATOR))
-
-    def _supervised(self, samples: Sequence[Sample], scale: float) -> tuple[float, float]:
-        """Make answers likelier; return their loss in nats per token, and the gradient's norm."""
-        tokens = sum(len(sample.answer) for sample in samples)
-        total = 0.0
-        device = self.net.token_embd.device
-        for micro in self._packed(samples):
-            ids, targets, documents = (
-                torch.from_numpy(array).to(device)
-                for array in (micro.batch.ids, micro.batch.targets, micro.batch.documents)
-            )
-            loss = self.net.loss(ids, targets, documents) / tokens
-            loss.backward()  # type: ignore[no-untyped-call]
-            total += float(loss.detach())
-        return total, self._update(scale)
-
-    def _update(self, scale: float) -> float:
-        norm = self.optimiser.step(scale)
-        if not math.isfinite(norm):
-            raise TwofoldError(
-                f"The gradient is no number at step {self.step:,}; begin anew with a smaller "
-                "optimizer.muon_lr and optimizer.embedding_lr."
-            )
-        return norm
-
     # ---- measuring
 
-    def _evaluate(self, log: RunLog, stopping: Stopping | None = None) -> None:
+    def _evaluate(self, log: RunLog) -> None:
         """Measure on the problems for testing, and write that down."""
         began = time.perf_counter()
         record: dict[str, Any] = {"step": self.step, "phase": "test", "round": self.round}
         engine = self.engine()
         for mode in MODES:
-            temperature = self.plan.temperature if mode == "sampled" else 0.0
+            temperature = self.plan.learning.temperature if mode == "sampled" else 0.0
             done = play(
                 self.task, self.tests, engine, seed=self.plan.seed, temperature=temperature,
                 max_tokens=self.plan.max_tokens, watch=self.watch.attempts,
@@ -398,16 +318,14 @@ class Rounds:
 
 
 def evaluations(folder: Path) -> list[dict[str, Any]]:
-    """Return the records of the evaluations of a run, in order: step, round, rewards_greedy, rewards_sampled."""
+    """Return the records of a run's tests, in order: step, round, rewards_greedy, rewards_sampled."""
     path = folder / "metrics.jsonl"
     return [r for r in runlog.read(path) if r.get("phase") == "test"] if path.exists() else []
 
 
-def teacher_scores(task: ModuleType, tests: Sequence[Problem]) -> Scores:
-    """Return what the task's own solver is worth on the same problems."""
-    from twofold.environments import attempt
-
-    return scores([attempt(task, problem, task.solve, seed=n).reward for n, problem in enumerate(tests)])
+def solver_rewards(task: ModuleType, tests: Sequence[Problem]) -> list[float]:
+    """Return what the task's own solver earns on the same problems."""
+    return [attempt(task, problem, task.solve, seed=n).reward for n, problem in enumerate(tests)]
 
 
 def _below(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -75,7 +75,7 @@ class Watch(Screen):
     def tested(self, run: "Rounds", found: Mapping[str, Scores]) -> None:
         """Show a test on unseen problems."""
         steps = run.plan.imitation_steps
-        where = f"round {run.round:,}" if run.step > steps else f"after imitation ({run.step:,} steps)"
+        where = f"round {run.round:,}" if run.step > steps else f"after {run.step:,} steps of imitation"
         where = "at the start" if run.step == 0 else where
         one = next(iter(found.values()))
         parts = [f"{mode} {score.spell()}" for mode, score in found.items()]
