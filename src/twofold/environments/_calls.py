@@ -38,11 +38,8 @@ def read(answer: str) -> tuple[str, dict[str, Any]] | None:
 
 
 def schema(name: str, description: str, **parameters: str) -> dict[str, Any]:
-    """Return the JSON schema of a function; `parameters`: name -> "type: what it is"."""
-    properties = {}
-    for key, text in parameters.items():
-        kind, _, meaning = text.partition(": ")
-        properties[key] = {"type": kind, "description": meaning}
+    """Return the JSON schema of a function; `parameters`: name -> type. Short: a small model reads it."""
+    properties = {key: {"type": kind} for key, kind in parameters.items()}
     inner = {"type": "object", "properties": properties, "required": list(parameters)}
     return {"type": "function", "function": {"name": name, "description": description, "parameters": inner}}
 

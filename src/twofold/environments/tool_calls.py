@@ -1,9 +1,9 @@
 """Tool calls: somebody asks for something, and the right answer is the right call with the right arguments.
 
-Five tools with one to three arguments, requests in several phrasings. The reward grows in steps, so that
-there is something to learn from before all is right: a call that can be read 0.2, of the right tool 0.3, its
-arguments 0.5 in equal shares (none while there are arguments that do not exist). Not covered: several calls
-in one answer, requests that need no call.
+Two of five tools are on offer, with one to three arguments; requests come in several phrasings. The reward
+grows in steps, so that there is something to learn from before all is right: a call that can be read 0.2, of
+the right tool 0.3, its arguments 0.5 in equal shares (none while there are arguments that do not exist).
+Not covered: several calls in one answer, requests that need no call.
 """
 
 import random
@@ -13,14 +13,15 @@ from typing import Any
 from twofold.environments import Episode, Problem, Split, only
 from twofold.environments._calls import read, schema, spell
 
-ANSWER_TOKENS = 64
+ANSWER_TOKENS = 96
 TOOLS = [
-    schema("calculator", "Works out a sum.", expression="string: the sum"),
-    schema("set_timer", "Rings after a while.", minutes="integer: how long", label="string: what for"),
-    schema("convert", "Converts.", amount="number: how much", source="string: from", target="string: to"),
-    schema("add_item", "Adds to a list.", list="string: which", item="string: what"),
-    schema("look_up", "Searches the files.", query="string: what to find"),
+    schema("calculator", "Works out a sum.", expression="string"),
+    schema("set_timer", "Rings after a while.", minutes="integer", label="string"),
+    schema("convert", "Converts units.", amount="number", source="string", target="string"),
+    schema("add_item", "Adds to a list.", list="string", item="string"),
+    schema("look_up", "Searches the files.", query="string"),
 ]
+OFFERED = 2  # of them in a problem
 THINGS = ("milk", "bread", "rice", "soap", "apples", "paper", "string", "tea", "salt", "oats", "honey")
 LISTS = ("shopping", "garden", "travel", "kitchen", "school", "repair")
 CHORES = ("the eggs", "the cake", "the laundry", "a walk", "the soup", "a break", "the oven", "the tea")
@@ -48,8 +49,11 @@ def _all(chance: random.Random) -> Iterator[Problem]:
         name = chance.choice(tuple(PHRASINGS))
         arguments = _arguments(name, chance)
         text = chance.choice(PHRASINGS[name]).format(**arguments)
-        # The same request in other words is the same problem.
-        yield Problem(text, spell(name, arguments), {"name": name, "arguments": arguments}, TOOLS)
+        right = [tool for tool in TOOLS if tool["function"]["name"] == name]
+        tools = right + chance.sample([tool for tool in TOOLS if tool not in right], OFFERED - 1)
+        chance.shuffle(tools)
+        # The same request in other words, or among other tools, is the same problem.
+        yield Problem(text, spell(name, arguments), {"name": name, "arguments": arguments}, tools)
 
 
 def _arguments(name: str, chance: random.Random) -> dict[str, Any]:

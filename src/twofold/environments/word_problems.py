@@ -15,8 +15,8 @@ from twofold.environments._calls import Calling, schema, spell
 from twofold.environments._sums import SumError, evaluate
 from twofold.environments._sums import spell as shown
 
-ANSWER_TOKENS = 64
-CALCULATOR = schema("calculator", "Works out a sum.", expression="string: numbers with + - * / and brackets")
+ANSWER_TOKENS = 96
+CALCULATOR = schema("calculator", "Works out a sum.", expression="string")
 WHO = ("a baker", "a farmer", "a gardener", "a teacher", "a librarian", "a carpenter", "a fisher", "a miller")
 THINGS = ("apples", "nails", "books", "eggs", "roses", "loaves", "stones", "candles", "plates", "seeds")
 BOXES = ("boxes", "baskets", "crates", "bags", "shelves", "carts")
