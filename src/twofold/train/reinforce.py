@@ -16,10 +16,11 @@ from torch import Tensor
 
 from twofold.base.errors import TwofoldError
 from twofold.train.optimiser import Optimiser, OptimizerConfig
-from twofold.train.policy import Method, Packed, Sample, Seen, Surrogate, pack
+from twofold.train.policy import ROW, Method, Packed, Sample, Seen, Surrogate, pack
 from twofold.train.transformer import Transformer
 
 MICRO_TOKENS = 4096  # that go through the network at a time
+MICRO_LOGITS = 1 << 26  # that may exist at a time, where the vocabulary is large
 SEPARATOR = 0  # fills rows behind the last turn; nothing sees it
 
 
@@ -107,7 +108,8 @@ class Student:
         return total, self._update(scale)
 
     def _packed(self, samples: Sequence[Sample]) -> Sequence[Packed]:
-        rows = max(1, MICRO_TOKENS // max(128, max(map(len, samples))))
+        tokens = min(MICRO_TOKENS, MICRO_LOGITS // self.net.config.vocab_size)
+        rows = max(1, tokens // max(ROW, max(map(len, samples))))
         return list(pack(samples, rows=rows, most=self.net.config.context, separator=SEPARATOR))
 
     def _update(self, scale: float) -> float:

@@ -3,6 +3,7 @@
 import contextlib
 import time
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -10,6 +11,7 @@ from rich.progress import Progress, SpinnerColumn, TaskID, TextColumn
 
 from twofold.measure.attempts import Scores
 from twofold.train.display import LINE_EVERY_S, Screen, duration
+from twofold.train.stopping import terminable
 
 if TYPE_CHECKING:
     from twofold.train.rounds import Rounds
@@ -20,10 +22,23 @@ class Watch(Screen):
 
     def __init__(self, console: Console | None) -> None:
         super().__init__(console)
+        self._line_s = time.monotonic()
         self._live: Progress | None = None
         self._row: TaskID | None = None
         self._text = ""
         self._reward: float | None = None
+
+    @contextlib.contextmanager
+    def resumable(self, folder: Path) -> Iterator[None]:
+        """Say how to go on when Ctrl-C or SIGTERM ends the block."""
+        try:
+            with terminable():
+                yield
+        except KeyboardInterrupt:
+            self.say(
+                f"Stopped; what was done is saved. Go on with: twofold improve --resume {folder}", "yellow"
+            )
+            raise
 
     @contextlib.contextmanager
     def running(self, run: Any = None) -> Iterator[None]:
