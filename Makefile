@@ -16,10 +16,10 @@ RUN_C_WIDTH  := 120
 RUN_C_STRICT := -std=c11 -O2 -Wall -Wextra -pedantic -Werror
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test lint lint-python lint-c docs bench soak clean
+.PHONY: help install run test lint lint-python lint-c docs bench bench-improve soak clean
 
 help: ## list what can be made
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
 
 install: $(CORE) ## make .venv with what talking to a model needs (no torch)
 	@echo "Installed. $(BIN)/twofold lists its commands."
@@ -63,6 +63,9 @@ bench: $(ALL) ## compare with rivals: every benchmark in benchmarks/, in turn (t
 	@for script in $$(grep -l '^if __name__ == "__main__"' benchmarks/*.py | grep -vE '_(worker|judge|twofold)\.py'); do \
 	    echo "== $$script"; $(BIN)/python "$$script" || exit 1; \
 	done
+
+bench-improve: $(ALL) ## imitation against rewards: three seeds of 25 minutes; go on by the same command
+	@$(BIN)/python recipes/pass_the_teacher.py --seeds 3 --time 25m --out runs/pass-the-teacher
 
 soak: $(ALL) ## the long tests: fuzzing, kill -9, every script in tests/soak/, in turn
 	@for script in tests/soak/[a-z]*.py tests/soak/[a-z]*.sh; do \

@@ -4,6 +4,6 @@
 """
 
 from twofold.parameters.config import ModelConfig
-from twofold.parameters.model import Model, load, save_gguf, save_hf
+from twofold.parameters.model import Model, load, save_gguf, save_hf, write_gguf
 
-__all__ = ["Model", "ModelConfig", "load", "save_gguf", "save_hf"]
+__all__ = ["Model", "ModelConfig", "load", "save_gguf", "save_hf", "write_gguf"]

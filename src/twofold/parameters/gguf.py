@@ -18,7 +18,7 @@ import struct
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, BinaryIO, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -198,7 +198,15 @@ class _Reader:
 def write(
     path: str | Path, metadata: Mapping[str, Any], tensors: Mapping[str, tuple[str, NDArray[Any] | Source]]
 ) -> None:
-    """Write a GGUF version 3 file to `path`, atomically.
+    """Write a GGUF version 3 file to `path`, atomically; the rest as `write_to` has it."""
+    with atomic_write(path) as file:
+        write_to(file, metadata, tensors)
+
+
+def write_to(
+    file: BinaryIO, metadata: Mapping[str, Any], tensors: Mapping[str, tuple[str, NDArray[Any] | Source]]
+) -> None:
+    """Write a GGUF version 3 file into an open one.
 
     `tensors`: name -> (type, float array or a lazy Source); each is made, converted and written in turn, and
     a `Tensor` that is stored in that type already is copied byte for byte. Metadata: a bool, str, int
@@ -217,13 +225,12 @@ def write(
         header.append(struct.pack("<IQ", quantise.form(type).id, offset))
         offset += rows * quantise.row_bytes(type, shape[-1])
         offset += -offset % alignment
-    with atomic_write(path) as file:
-        head = b"".join(header)
-        file.write(head + bytes(-len(head) % alignment))
-        for name, (type, source) in tensors.items():
-            data = _stored(name, type, source)
-            file.write(data)
-            file.write(bytes(-len(data) % alignment))
+    head = b"".join(header)
+    file.write(head + bytes(-len(head) % alignment))
+    for name, (type, source) in tensors.items():
+        data = _stored(name, type, source)
+        file.write(data)
+        file.write(bytes(-len(data) % alignment))
 
 
 def _stored(name: str, type: str, source: NDArray[Any] | Source) -> memoryview:

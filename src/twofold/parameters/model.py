@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
@@ -173,6 +173,16 @@ def save_gguf(model: Model, path: str | Path, type: str = "Q8_0") -> None:
 
     Raises UsageError for another type, TwofoldError for a card or for weights that cannot be stored.
     """
+    gguf.write(path, *_contents(model, type))
+
+
+def write_gguf(model: Model, file: BinaryIO, type: str = "Q8_0") -> None:
+    """Write the model as a GGUF file into an open one; the rest as `save_gguf` has it."""
+    gguf.write_to(file, *_contents(model, type))
+
+
+def _contents(model: Model, type: str) -> tuple[dict[str, Any], dict[str, tuple[str, Source]]]:
+    """Return the metadata and tensors of a model's GGUF file."""
     if type not in FILE_TYPES:
         raise UsageError(unknown("file type", type, FILE_TYPES))
     config = model.config
@@ -201,7 +211,7 @@ def save_gguf(model: Model, path: str | Path, type: str = "Q8_0") -> None:
         **config.to_gguf(),
         **tokenizer,
     }
-    gguf.write(path, metadata, tensors)
+    return metadata, tensors
 
 
 def size_label(parameters: int) -> str:

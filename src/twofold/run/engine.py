@@ -272,3 +272,40 @@ def _open_c(path: Path, model: Model, *, context: int, sequences: int, threads: 
         file = Path(folder) / "model.gguf"
         parameters.save_gguf(model, file, "F32")
         return CBackend(file, **size)
+
+
+def open_model(
+    model: Model,
+    *,
+    file_type: str = "F32",
+    threads: int | None = None,
+    context: int | None = None,
+    sequences: int = 1,
+) -> Engine:
+    """Return an engine for a model in memory, as training has one; it keeps its own copy of the weights.
+
+    file_type: how the engine stores them. The file that run.c reads lies in memory too, where the system has
+    such files (Linux). Otherwise as `load`; without a C compiler numpy runs the model.
+    """
+    context = min(context or model.config.context, model.config.context)
+    size = {"vocab_size": model.config.vocab_size, "context": context, "sequences": sequences}
+    try:
+        with _unseen_file() as file:
+            parameters.write_gguf(model, file, file_type)
+            file.flush()
+            place = Path(f"/proc/self/fd/{file.fileno()}") if _IN_MEMORY else Path(file.name)
+            runner = CBackend(place, **size, threads=threads or os.cpu_count() or 1)
+        return Engine(model, runner, backend="c", context=context, sequences=sequences)
+    except CompilerError:
+        numpy = open_numpy(model, context=context, sequences=sequences)
+        return Engine(model, numpy, backend="numpy", context=context, sequences=sequences)
+
+
+_IN_MEMORY = hasattr(os, "memfd_create")
+
+
+def _unseen_file() -> Any:
+    """Return an open file that nobody else sees; a mapping of it outlives it."""
+    if _IN_MEMORY:
+        return os.fdopen(os.memfd_create("model.gguf"), "w+b")
+    return tempfile.NamedTemporaryFile(prefix="twofold-", suffix=".gguf")

@@ -2,11 +2,12 @@
 
 `pretrain` makes a base model from text, `finetune` teaches a model to answer from conversations, `plan` is
 the dial, `resume` goes on with a run that was stopped or killed. Under torchrun, several processes train one
-model. See docs/train.md.
+model. `improve` makes a model better at a task by rewards that check themselves. See docs/train.md.
 
-Not covered: preferences, rewards.
+Not covered: preferences.
 """
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,9 +19,11 @@ except ImportError as error:
     raise MissingExtraError("Training", "train") from error
 
 from twofold.train import finetune as _finetune
+from twofold.train import improve as _improve
 from twofold.train import pretrain as _pretrain
 from twofold.train.finetune import FinetunePlan, finetune
 from twofold.train.folder import read_recipe
+from twofold.train.improve import ImproveConfig, Improved, improve
 from twofold.train.parallel import speaks
 from twofold.train.planning import plan
 from twofold.train.pretrain import Result, pretrain
@@ -30,13 +33,15 @@ from twofold.train.stopping import Stopped
 if TYPE_CHECKING:
     from rich.console import Console
 
-_RUNS = {"pretrain": _pretrain.run, "finetune": _finetune.run}
+_RUNS: dict[str, Callable[..., Result | Improved]] = {
+    "pretrain": _pretrain.run, "finetune": _finetune.run, "improve": _improve.run,
+}  # fmt: skip
 
 
-def resume(folder: str | Path, *, console: "Console | None" = None) -> Result:
+def resume(folder: str | Path, *, console: "Console | None" = None) -> Result | Improved:
     """Return the run of `folder`, finished: from its last checkpoint, or from its start if it has none.
 
-    Raises UsageError when the folder holds no run, and as `pretrain` and `finetune` do.
+    Raises UsageError when the folder holds no run, and as `pretrain`, `finetune` and `improve` do.
     """
     return _RUNS[read_recipe(Path(folder)).kind](Path(folder), console=console)
 
@@ -44,10 +49,13 @@ def resume(folder: str | Path, *, console: "Console | None" = None) -> Result:
 __all__ = [
     "FinetuneConfig",
     "FinetunePlan",
+    "ImproveConfig",
+    "Improved",
     "PretrainConfig",
     "Result",
     "Stopped",
     "finetune",
+    "improve",
     "plan",
     "pretrain",
     "resume",

@@ -1,4 +1,4 @@
-"""The loss curve as an SVG, drawn by hand: loss per token on the left axis, bits per byte on the right."""
+"""A run's curves as an SVG, drawn by hand: such as loss on the left axis, bits per byte on the right."""
 
 import math
 from collections.abc import Sequence
@@ -10,8 +10,11 @@ MOST_POINTS = 400
 Points = Sequence[tuple[float, float]]
 
 
-def draw(losses: Points, scores: Points) -> str:
-    """Return an SVG of `losses` (step, nats per token) and `scores` (step, bits per byte)."""
+LOSS_NAMES = ("loss (nats per token)", "held out (bits per byte)")
+
+
+def draw(losses: Points, scores: Points, names: tuple[str, str] = LOSS_NAMES) -> str:
+    """Return an SVG of two series of (step, value), by default losses and scores; `names` of their axes."""
     last = max([step for step, _ in [*losses, *scores]], default=1) or 1
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" font-family="sans-serif" '
@@ -23,8 +26,8 @@ def draw(losses: Points, scores: Points) -> str:
         parts.append(_line(x, TOP, x, HEIGHT - BOTTOM, "#eeeeee"))
         parts.append(_text(x, HEIGHT - BOTTOM + 18, f"{step:,.0f}", "middle", "#555555"))
     parts.append(_text((LEFT + WIDTH - RIGHT) / 2, HEIGHT - 8, "step", "middle", "#555555"))
-    parts += _series(_thin(losses), last, "#2b6cb0", "loss (nats per token)", left=True)
-    parts += _series(scores, last, "#c05621", "held out (bits per byte)", left=False)
+    parts += _series(_thin(losses), last, "#2b6cb0", names[0], left=True)
+    parts += _series(scores, last, "#c05621", names[1], left=False)
     return "\n".join([*parts, "</svg>"]) + "\n"
 
 

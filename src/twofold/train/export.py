@@ -66,13 +66,13 @@ def write_files(folder: Path, model: Model, file_type: str) -> Path:
     return path
 
 
-def spell(card: dict[str, Any]) -> str:
-    """Return a model card as Markdown, with the loss curve beside it."""
+def spell(card: dict[str, Any], picture: tuple[str, str] = ("Loss", "loss.svg")) -> str:
+    """Return a model card as Markdown, with the run's curve beside it: its title and file."""
     lines = [f"# {card['name']}", "", card.get("summary", ""), ""]
     for name in ("parents", "data", "scores"):
         if card.get(name):
             lines += [f"## {name.capitalize()}", "", *_table(card[name]), ""]
-    lines += ["## Loss", "", "![Loss over steps](loss.svg)", ""]
+    lines += [f"## {picture[0]}", "", f"![{picture[0]} over steps]({picture[1]})", ""]
     if card.get("samples"):
         lines += ["## Samples", "", "What it writes, unedited; it makes things up.", ""]
         for entry in card["samples"]:

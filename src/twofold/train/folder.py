@@ -13,13 +13,13 @@ Not covered: several runs in one folder.
 import dataclasses
 import tomllib
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar, get_args
 
 from twofold.base import config as configs
 from twofold.base.errors import BadFileError, UsageError
 from twofold.base.files import write_text
 
-Kind = Literal["pretrain", "finetune"]
+Kind = Literal["pretrain", "finetune", "improve"]
 T = TypeVar("T")
 
 
@@ -51,7 +51,7 @@ def read_recipe(folder: Path) -> Recipe:
     try:
         raw = tomllib.loads(path.read_text(encoding="utf-8"))
         kind = raw["kind"]
-        if kind not in ("pretrain", "finetune"):
+        if kind not in get_args(Kind):
             raise KeyError("kind")
         rest = {key: raw[key] for key in ("plan", "data", "decisions", "result") if key in raw}
         return Recipe(kind, raw.get("settings", {}), **rest)

@@ -8,7 +8,7 @@ import typer
 from twofold.cli import models
 
 if TYPE_CHECKING:
-    from twofold.train import Result
+    from twofold.train import Improved, Result
 
 SECTION = "Train"
 EXAMPLE = ("twofold train FOLDER --time 20m", "make a model from a folder of text in twenty minutes")
@@ -114,7 +114,7 @@ def _check(given: list[str], *, resuming: bool) -> None:
             raise UsageError(f"{name} has no meaning with --chat: the model is there already.")
 
 
-def _tell(result: "Result") -> None:
+def _tell(result: "Result | Improved") -> None:
     """Say where the two files are and how to talk to them."""
     from rich.text import Text
 

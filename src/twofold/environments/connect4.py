@@ -1,0 +1,147 @@
+"""Connect four: a column a turn, four in a line win; against a teacher who looks one stone ahead.
+
+The teacher wins if a stone does it, else stops the other from doing so, and otherwise drops a stone anywhere.
+An episode is a game. It starts after some random stones: that is the problem, and mirrored or with the sides
+swapped it is the same one. The model sees the board at each of its turns and names a column, 1 to 7. A win is
+worth 1, a draw a half; a column that is full or does not exist loses the game.
+
+The board is seven words, one a column from left to right, stones from the bottom up: x the model's, o the
+other's, and `-` a column without any. Model and teacher see whole positions, so each turn is a question of
+its own. Not covered: teachers who look further ahead.
+
+Boards are two numbers, the stones of either side, with 7 bits a column (six cells and an empty one above), so
+that lines are found by shifting (Tromp's fhourstones, tromp.github.io/c4).
+"""
+
+import functools
+import random
+from collections.abc import Iterator
+
+from twofold.environments import Episode, Problem, Split, only, said
+
+ANSWER_TOKENS = 4
+COLUMNS, ROWS = 7, 6
+OPENINGS = (4, 5, 6, 7, 8)  # random stones before the game begins
+_TOPS = tuple(1 << 7 * column + ROWS - 1 for column in range(COLUMNS))
+_COLUMN = tuple(((1 << ROWS) - 1) << 7 * column for column in range(COLUMNS))
+
+
+def wins(stones: int) -> bool:
+    """Return whether four of the stones stand in a line."""
+    for step in (1, 7, 6, 8):  # up, right, and the two diagonals
+        pairs = stones & stones >> step
+        if pairs & pairs >> 2 * step:
+            return True
+    return False
+
+
+def open_columns(all_stones: int) -> list[int]:
+    """Return the columns that are not full, counted from 0."""
+    return [column for column in range(COLUMNS) if not all_stones & _TOPS[column]]
+
+
+def dropped(all_stones: int, column: int) -> int:
+    """Return where a stone dropped into a column comes to lie, as one bit."""
+    return (all_stones + (1 << 7 * column)) & _COLUMN[column]
+
+
+def teacher(mine: int, other: int, chance: random.Random) -> int:
+    """Return the column that the teacher plays: a win, else the other's win, else any."""
+    stones = mine | other
+    columns = open_columns(stones)
+    for own in (mine, other):
+        for column in columns:
+            if wins(own | dropped(stones, column)):
+                return column
+    return chance.choice(columns)
+
+
+def spell(mine: int, other: int) -> str:
+    """Return the board as words, a column each, stones from the bottom up."""
+    return " ".join(_word(mine >> 7 * c & 63, other >> 7 * c & 63) for c in range(COLUMNS))
+
+
+@functools.cache
+def _word(mine: int, other: int) -> str:
+    word = "".join("x" if mine >> row & 1 else "o" for row in range(ROWS) if (mine | other) >> row & 1)
+    return word or "-"
+
+
+def problems(seed: int, split: Split) -> Iterator[Problem]:
+    """Return starting positions in an endless stream; in one of two the model moves first."""
+    return only(split, _all(random.Random(f"connect4 {seed} {split}")))
+
+
+def _all(chance: random.Random) -> Iterator[Problem]:
+    while True:
+        sides = [0, 0]  # whose turn it is, and the other
+        for _ in range(chance.choice(OPENINGS)):
+            stone = dropped(sides[0] | sides[1], chance.choice(open_columns(sides[0] | sides[1])))
+            sides = [sides[1], sides[0] | stone]
+        if wins(sides[0]) or wins(sides[1]):
+            continue
+        first = chance.random() < 0.5
+        facts = {"mover": sides[0], "other": sides[1], "first": first}
+        text = spell(*sides) if first else spell(*reversed(sides))
+        yield Problem(text, _key(*sides), facts)
+
+
+def _key(a: int, b: int) -> str:
+    """Return what a position has in common with its mirror image, and with itself with the sides swapped."""
+    return str(min((a, b), (b, a), (_mirrored(a), _mirrored(b)), (_mirrored(b), _mirrored(a))))
+
+
+def _mirrored(stones: int) -> int:
+    return sum((stones >> 7 * column & 63) << 7 * (COLUMNS - 1 - column) for column in range(COLUMNS))
+
+
+class Game(Episode):
+    """One game from a problem's position; `seed` decides what the teacher does where it has no reason."""
+
+    def __init__(self, problem: Problem, seed: int) -> None:
+        super().__init__(problem)
+        facts = problem.facts
+        self.chance = random.Random(f"{problem.key} {seed}")
+        self.mine, self.other = facts["mover"], facts["other"]
+        if not facts["first"]:
+            self.mine, self.other = self.other, self.mine
+            self._other_plays()
+        self._show()
+
+    def take(self, answer: str) -> None:
+        """Drop the model's stone, and then the teacher's."""
+        text = said(answer)
+        columns = open_columns(self.mine | self.other)
+        if text not in "1234567" or len(text) != 1 or int(text) - 1 not in columns:
+            self.finish(0.0)
+            return
+        self.mine |= dropped(self.mine | self.other, int(text) - 1)
+        if wins(self.mine):
+            self.finish(1.0)
+        elif not open_columns(self.mine | self.other):
+            self.finish(0.5)
+        else:
+            self._other_plays()
+            self._show()
+
+    def _other_plays(self) -> None:
+        column = teacher(self.other, self.mine, self.chance)
+        self.other |= dropped(self.mine | self.other, column)
+        if wins(self.other):
+            self.finish(0.0)
+        elif not open_columns(self.mine | self.other):
+            self.finish(0.5)
+
+    def _show(self) -> None:
+        self.messages = [{"role": "user", "content": spell(self.mine, self.other)}]
+
+
+def begin(problem: Problem, seed: int = 0) -> Episode:
+    """Return a game against the teacher."""
+    return Game(problem, seed)
+
+
+def solve(episode: Episode) -> str:
+    """Return the column that the teacher would play, counted from 1."""
+    assert isinstance(episode, Game)
+    return str(teacher(episode.mine, episode.other, episode.chance) + 1)
