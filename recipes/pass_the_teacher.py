@@ -133,7 +133,7 @@ def _row(name: str, rewards: dict[tuple[int, str], list[float]]) -> str:
 
 
 def plot(folders: list[Path], task: ModuleType, tests: int, path: Path) -> None:
-    """Draw reward on unseen problems against minutes: each seed thin, the teacher as a line."""
+    """Draw reward on unseen problems against tokens learned from: a line a seed, the teacher level."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -147,21 +147,26 @@ def plot(folders: list[Path], task: ModuleType, tests: int, path: Path) -> None:
     ends = []
     for number, folder in enumerate(folders):
         found = evaluations(folder)
-        ends.append(stages(folder)[0]["elapsed_s"] / 60)
+        ends.append(stages(folder)[0]["tokens"] / 1e6)
         for mode in MODES:
             tested = [scores(record[f"rewards_{mode}"]) for record in found]
-            minutes = [record["elapsed_s"] / 60 for record in found]
+            learned = [record["tokens"] / 1e6 for record in found]
             axes.plot(
-                minutes, [100 * one.reward for one in tested], color=COLOURS[mode], lw=1.4, marker=".",
+                learned, [100 * one.reward for one in tested], color=COLOURS[mode], lw=1.4, marker=".",
                 label=f"model, {mode}" if number == 0 else None,
             )  # fmt: skip
             low, high = ([100 * getattr(one, f"reward_{end}") for one in tested] for end in ("low", "high"))
-            axes.fill_between(minutes, low, high, color=COLOURS[mode], alpha=0.12, lw=0)
+            axes.fill_between(learned, low, high, color=COLOURS[mode], alpha=0.12, lw=0)
     for end in ends:
         axes.axvline(end, color="#a0aec0", lw=0.8, ls=":")
     axes.text(0, 100 * level.reward + 1, "  the teacher against itself", color="#4a5568", fontsize=9)
     axes.text(max(ends), 1, "  imitation ends, rewards begin", color="#718096", fontsize=9)
-    axes.set(xlabel="minutes", ylabel="points against the teacher, %", ylim=(0, 100), xlim=(0, None))
+    axes.set(
+        xlabel="million tokens learned from",
+        ylabel="points against the teacher, %",
+        ylim=(0, 100),
+        xlim=(0, None),
+    )
     axes.set_title(f"{len(folders)} seeds, {tests:,} unseen problems each, 95 % intervals", fontsize=10)
     axes.legend(loc="upper left", frameon=False, fontsize=9)
     for side in ("top", "right"):
