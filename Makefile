@@ -64,8 +64,8 @@ bench: $(ALL) ## compare with rivals: every benchmark in benchmarks/, in turn (t
 	    echo "== $$script"; $(BIN)/python "$$script" || exit 1; \
 	done
 
-bench-improve: $(ALL) ## imitation against rewards: three seeds of 25 minutes; go on by the same command
-	@$(BIN)/python recipes/pass_the_teacher.py --seeds 3 --time 25m --out runs/pass-the-teacher
+bench-improve: $(ALL) ## imitation against rewards: three seeds of half an hour; goes on by the same command
+	@$(BIN)/python recipes/pass_the_teacher.py --seeds 3 --out runs/pass-the-teacher
 
 soak: $(ALL) ## the long tests: fuzzing, kill -9, every script in tests/soak/, in turn
 	@for script in tests/soak/[a-z]*.py tests/soak/[a-z]*.sh; do \

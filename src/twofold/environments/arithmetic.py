@@ -25,7 +25,7 @@ def _all(chance: random.Random) -> Iterator[Problem]:
             b = chance.randint(0, min(most, 12))
         elif sign == "/":
             b = chance.randint(1, min(most, 12))
-            a, right = a // b * b, a // b
+            a = a // b * b
         right = {"+": a + b, "-": a - b, "*": a * b, "/": a // b if b else 0}[sign]
         yield Problem(f"What is {a} {sign} {b}?", f"{a}{sign}{b}", {"right": right})
 

@@ -11,7 +11,7 @@ Not covered: top-k, top-p and penalties, under which the probability drawn from 
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -184,7 +184,8 @@ def _uniform(states: NDArray[np.uint64], indices: NDArray[np.int64]) -> NDArray[
     """Return a number in [0, 1) from each state at `indices`, which moves on (sampling.splitmix64)."""
     with np.errstate(over="ignore"):
         states[indices] += np.uint64(0x9E3779B97F4A7C15)
-        z = states[indices]
+        z: NDArray[Any] = states[indices]
         z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
         z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return ((z ^ (z >> np.uint64(31))) >> np.uint64(11)).astype(np.float64) * 2.0**-53
+    drawn: NDArray[np.float64] = ((z ^ (z >> np.uint64(31))) >> np.uint64(11)).astype(np.float64)
+    return drawn * 2.0**-53

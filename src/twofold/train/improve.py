@@ -192,7 +192,7 @@ def _plan(config: ImproveConfig, examples: int, threads: int, spent_s: float) ->
     if config.time is not None:
         budget_s = max(1.0, dial.seconds(config.time) - FILES_S - spent_s)
 
-    def same(cls: type) -> dict[str, Any]:
+    def same(cls: Any) -> dict[str, Any]:
         names = {field.name for field in dataclasses.fields(cls)} & set(vars(config))
         return {name: getattr(config, name) for name in names - {"threads"}}
 

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from twofold.base.errors import TwofoldError
 from twofold.train.optimiser import Optimiser, OptimizerConfig
-from twofold.train.policy import ROW, Method, Packed, Sample, Seen, Surrogate, pack
+from twofold.train.policy import ROW, Method, Packed, Sample, Seen, Surrogate, log_probabilities, pack
 from twofold.train.transformer import Transformer
 
 MICRO_TOKENS = 4096  # that go through the network at a time
@@ -96,13 +96,8 @@ class Student:
         """Make answers likelier; return their loss in nats per token, and the gradient's norm."""
         tokens = sum(len(sample.answer) for sample in samples)
         total = 0.0
-        device = self.net.token_embd.device
         for micro in self._packed(samples):
-            batch = micro.batch
-            ids, targets, documents = (
-                torch.from_numpy(array).to(device) for array in (batch.ids, batch.targets, batch.documents)
-            )
-            loss = self.net.loss(ids, targets, documents) / tokens
+            loss = -log_probabilities(self.net, micro.batch).sum() / tokens
             loss.backward()  # type: ignore[no-untyped-call]
             total += float(loss.detach())
         return total, self._update(scale)

@@ -308,7 +308,7 @@ class Rounds:
             )  # fmt: skip
             record[f"rewards_{mode}"] = [one.reward for one in done]
         self.evaluation_s = time.perf_counter() - began
-        log.write(**record, elapsed_s=self.elapsed_s)
+        log.write(**record, tokens=self.tokens, elapsed_s=self.elapsed_s)
         self.watch.tested(self, {mode: scores(record[f"rewards_{mode}"]) for mode in MODES})
 
     def _evaluated(self) -> int | None:
