@@ -113,13 +113,16 @@ def test_twofold_has_to_reach_the_better_of_nanochat_s_models(capsys: pytest.Cap
         runs = tuple(bench.Run(s, s / 2, 1_000_000) for s in (seconds, 3 * seconds, seconds))
         return bench.Side(name, runs, score, 10_000_000, 7_000_000)
 
-    rivals = [side("nanochat float32", 400, 1.90), side("nanochat bfloat16", 200, 1.91)]
-    assert bench.report([*rivals, side("twofold", 50, 1.90)]) == 0
+    slow, quick = side("nanochat float32", 400, 1.90), side("nanochat bfloat16", 200, 1.93)
+    assert (
+        bench.report([slow, side("twofold, 180 steps", 50, 1.90), quick, side("twofold, 140", 40, 1.92)]) == 0
+    )
     printed = capsys.readouterr().out
     assert "8.00" in printed
-    assert "4.00" in printed
-    assert bench.report([*rivals, side("twofold", 50, 1.905)]) == 1
-    assert "1.9050 is above 1.9000" in capsys.readouterr().out
+    assert "5.00" in printed
+    assert bench.report([slow, side("twofold", 50, 1.905)]) == 1
+    assert "did not reach nanochat float32: 1.9050 > 1.9000" in capsys.readouterr().out
+    assert bench.report([side("twofold", 50, 1.905)]) == 0
 
 
 # --- utilisation
