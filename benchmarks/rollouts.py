@@ -105,10 +105,10 @@ def main() -> int:
     rates = {name: written[name] / sorted(took)[ROUNDS // 2] for name, took in times.items()}
     print("| | answer tokens/s | against transformers | mismatch, mean | most |\n|---|---|---|---|---|")
     for name, rate in rates.items():
-        gaps = mismatch(model, prompts, found[name]) if name in found else (0.0, 0.0)
-        print(
-            f"| {name} | {rate:,.0f} | {rate / rates['transformers']:.1f} | {gaps[0]:.2g} | {gaps[1]:.2g} |"
-        )
+        gaps = "– | –"
+        if name in found:
+            gaps = " | ".join(f"{gap:.2g}" for gap in mismatch(model, prompts, found[name]))
+        print(f"| {name} | {rate:,.0f} | {rate / rates['transformers']:.1f} | {gaps} |")
     return 0
 
 
