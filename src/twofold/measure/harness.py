@@ -3,7 +3,7 @@
     python -m twofold.measure.harness --model twofold --model_args path=model.gguf --tasks arc_easy
 
 is the harness's own command line with one model more. In a program, call `register()` before the harness
-looks for its models. The harness (`pip install lm-eval`, no torch needed) is imported only here and only then.
+looks for its models. The harness (`pip install lm-eval`, without torch) is imported only then.
 
 `Answerer` is the model without the harness: it takes requests with `args`, as the harness hands them over.
 Greedy decoding only: a request to sample is refused. Not covered: chat templates, several processes.

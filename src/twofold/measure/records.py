@@ -1,8 +1,6 @@
 """Benchmarks as files: JSON Lines, one record a line, also as `.gz` and `.zst`, found in a folder by name."""
 
-import contextlib
 import gzip
-import io
 import json
 import os
 import zlib
@@ -51,49 +49,42 @@ def find(data: Path, name: str) -> Path | None:
 def read(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     """Yield (line number, record) of a file. Raises BadFileError, MissingExtraError."""
     try:
-        with contextlib.ExitStack() as stack:
-            stream = _open(stack.enter_context(open(path, "rb")), path)
-            for number, line in enumerate(io.TextIOWrapper(stream, "utf-8"), 1):
-                if not line.strip():
-                    continue
-                record = json.loads(line)
-                if not isinstance(record, dict):
-                    raise BadFileError(f"{path}, line {number}: this is not a JSON object.")
-                yield number, record
-    except json.JSONDecodeError as error:
-        raise BadFileError(f"{path}, line {number}: this is not JSON ({error.msg}).") from error
+        text = _whole(path).decode("utf-8")
     except (UnicodeDecodeError, EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise BadFileError(f"{path}: the file is damaged or cut off ({error}).") from error
     except OSError as error:
         raise BadFileError(f"{path}: cannot be read ({error.strerror or error}).") from error
+    for number, line in enumerate(text.split("\n"), 1):
+        if not line.strip():
+            continue
+        try:
+            record = json.loads(line)
+        except ValueError as error:
+            raise BadFileError(f"{path}, line {number}: this is not JSON ({error}).") from error
+        if not isinstance(record, dict):
+            raise BadFileError(f"{path}, line {number}: this is not a JSON object.")
+        yield number, record
 
 
-def _open(raw: io.BufferedReader, path: Path) -> io.BufferedIOBase:
-    """Return the bytes of an open file, decompressed as its name says."""
+def _whole(path: Path) -> bytes:
+    """Return the bytes of a file, decompressed as its name says. Raises EOFError when they are damaged."""
+    raw = path.read_bytes()
     if path.suffix == ".gz":
-        return gzip.GzipFile(fileobj=raw)
+        return gzip.decompress(raw)
     if path.suffix != ".zst":
         return raw
     try:
         import zstandard
     except ImportError:
         raise MissingExtraError("Reading .zst files", "train") from None
-    frames = zstandard.ZstdDecompressor(max_window_size=_WINDOW)
-    source = frames.stream_reader(raw, read_across_frames=True)
-    return io.BufferedReader(_Frames(source, zstandard.ZstdError))
-
-
-class _Frames(io.RawIOBase):
-    """A decompressor whose complaints are EOFErrors, as gzip's are."""
-
-    def __init__(self, source: Any, complaint: type[Exception]) -> None:
-        self._source, self._complaint = source, complaint
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int:
+    whole = b""
+    while raw:
+        frame = zstandard.ZstdDecompressor(max_window_size=_WINDOW).decompressobj()
         try:
-            return int(self._source.readinto(buffer))
-        except self._complaint as error:
+            whole += frame.decompress(raw)
+        except zstandard.ZstdError as error:
             raise EOFError(str(error)) from error
+        if not frame.eof:
+            raise EOFError("the last frame does not end")
+        raw = frame.unused_data
+    return whole
