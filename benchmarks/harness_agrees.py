@@ -3,7 +3,7 @@
 The harness drives twofold as its model class (twofold.measure.harness) with its own task definitions, which
 write the prompts and compute the scores; only the data set is replaced by local records in the hub's layout.
 twofold asks the same items by its own task files. Compared item by item: the texts that are asked, ln p to
-1e-4 nats, greedy or not, what was written, and each metric; then the means and their standard errors.
+1e-4 nats, greedy or not, what was written, and each metric; then the means.
 
 Exits 1 when anything differs. Nothing is downloaded.
 

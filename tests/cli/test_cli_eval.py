@@ -108,7 +108,8 @@ def test_the_list_of_tasks(twofold, data: Path) -> None:
     ("options", "message"),
     [
         (("--tasks", "arc_esy"), "Did you mean 'arc_easy'"),
-        (("--tasks", ","), "Name a task"),
+        (("--tasks", ","), "nothing to ask"),
+        (("--tasks", "big*"), "nothing to ask"),
         (("--tasks", "piqa"), "needs the file piqa.jsonl"),
         (("--data", "nowhere"), "no folder 'nowhere'"),
     ],

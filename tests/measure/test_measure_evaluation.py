@@ -160,7 +160,7 @@ def test_a_question_is_not_its_own_example(tmp_path: Path) -> None:
     for question in task.questions:
         assert question.before.count("\n\n") == 3
         assert question.item.worked() not in question.before
-    with pytest.raises(UsageError, match="4 worked examples, not 4"):
+    with pytest.raises(UsageError, match="3 worked examples, not 4"):
         prepare("arc_easy", tmp_path, shots=4)
 
 

@@ -167,9 +167,8 @@ def _questions(
         of = [one for one in pool if one.part == item.part] if first else pool
         needed = shots if sources else shots + 1  # one of them may be the question itself
         if len(of) < needed:
-            raise UsageError(
-                f"The task {name} has {len(of)} worked examples, not {shots}: give fewer --shots."
-            )
+            there = len(of) - needed + shots
+            raise UsageError(f"The task {name} has {there} worked examples, not {shots}: give fewer --shots.")
         drawn = of if first else generator.sample(of, needed)
         others = [one for one in drawn if one is not item][:shots]
         yield Question(item, item.head + "".join(one.worked() + "\n\n" for one in others))

@@ -73,9 +73,7 @@ def command(
         _list(data)
         return
     place = records.folder(data)
-    names = _names(tasks)
-    if tasks == USUAL:
-        names = [name for name in names if evaluation.available(name, place)] or names
+    names = _names(tasks, place)
     prepared = [evaluation.prepare(name, place, shots=shots, limit=limit) for name in names]
     texts = trained_on or _recipe(model)
     path = models.find(model)
@@ -108,10 +106,15 @@ def command(
         console.print(f"[dim]Answers are in[/] {terminal.clean(str(out))}", soft_wrap=True)
 
 
-def _names(tasks: str) -> list[str]:
-    """Return the tasks that are named, in order. Raises UsageError for one that does not exist."""
+def _names(tasks: str, place: Path) -> list[str]:
+    """Return the tasks that are named, in order.
+
+    Of a pattern, of all and of the usual ones those count whose data is there. Raises UsageError for a name
+    that does not exist and when none is left.
+    """
     from twofold.base.errors import UsageError
     from twofold.base.names import unknown
+    from twofold.measure.evaluation import available
     from twofold.measure.tasks import TASKS
 
     known = TASKS.names()
@@ -120,9 +123,11 @@ def _names(tasks: str) -> list[str]:
         found = known if name == "all" else fnmatch.filter(known, name)
         if name and not found:
             raise UsageError(unknown("task", name, known))
+        if found != [name] or tasks == USUAL:
+            found = [one for one in found if available(one, place)]
         chosen += [one for one in found if one not in chosen]
     if not chosen:
-        raise UsageError("Name a task: `twofold eval --list` shows them.")
+        raise UsageError(f"There is nothing to ask in {place}: `twofold eval --list` shows tasks and data.")
     return chosen
 
 
