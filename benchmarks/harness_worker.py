@@ -30,7 +30,7 @@ def main() -> None:
         # One sequence: nothing is shared within a batch, unlike in twofold's own run.
         model_args={"path": job["model"], "threads": job["threads"], "sequences": 1},
         tasks=job["tasks"],
-        task_manager=TaskManager(include_path=str(folder)),
+        task_manager=TaskManager(include_path=str(folder), include_defaults=False),
         bootstrap_iters=0,
         log_samples=True,
     )
