@@ -37,6 +37,12 @@ if ! [ -d "$venv/nanochat/tiktoken" ]; then
     "$python" -m pip install --quiet --no-deps --target "$venv/nanochat" "rustbpe>=0.1.0" "tiktoken>=0.11.0"
 fi
 
+# lm-evaluation-harness without its model back ends (no torch), and what twofold needs to be its model.
+if ! "$python" -c 'import lm_eval, tokenizers' 2>/dev/null; then
+    echo "rivals: installing lm-evaluation-harness (0.5 GB with what it needs)"
+    "$python" -m pip install --quiet "lm-eval>=0.4.13,<0.5" "tokenizers>=0.21"
+fi
+
 missing=""
 for program in $programs; do
     [ -x "$venv/bin/$program" ] || missing="$missing $program"

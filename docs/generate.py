@@ -4,7 +4,8 @@
     python docs/generate.py --check   exits 1 and names the files that are stale
 
 The map of the tree is the first line of each folder's docstring, so a folder is described in one place.
-The command help is what the command line itself prints. The table of published runs is computed.
+The command help is what the command line itself prints. The table of published runs is computed, and that of
+benchmarks comes from their files.
 """
 
 import ast
@@ -73,6 +74,18 @@ def published() -> str:
     return runs.table()
 
 
+def tasks() -> str:
+    """Return the table of benchmarks: what each asks, its usual worked examples and its headline."""
+    from twofold.measure.tasks import TASKS
+
+    rows = ["| task | what it asks | shots | headline |", "|---|---|--:|---|"]
+    for name in TASKS.names():
+        module = TASKS.get(name)
+        first = (module.__doc__ or "").partition("\n")[0]
+        rows.append(f"| `{name}` | {first} | {getattr(module, 'SHOTS', 0)} | {module.HEADLINE} |")
+    return "\n".join(rows)
+
+
 def fill(text: str, name: str, body: str) -> str:
     """Return `text` with what stands between the marks of `name` replaced by `body`."""
     begin, end = f"<!-- generated: {name} -->", "<!-- end -->"
@@ -88,7 +101,7 @@ def pages() -> dict[Path, str]:
     return {
         readme: fill(readme.read_text(encoding="utf-8"), "map", tree()),
         cli: fill(cli.read_text(encoding="utf-8"), "help", command_help()),
-        measure: fill(measure.read_text(encoding="utf-8"), "published", published()),
+        measure: fill(fill(measure.read_text(encoding="utf-8"), "published", published()), "tasks", tasks()),
     }
 
 

@@ -1,6 +1,7 @@
 """One test per kind over every file of that kind, so that a new file is tested without editing a list."""
 
 import ast
+import dataclasses
 import importlib
 import io
 import random
@@ -17,6 +18,9 @@ from twofold.base.errors import TwofoldError
 from twofold.base.registry import Registry
 from twofold.cli.main import COMMANDS, build_app
 from twofold.corpus.documents import FORMATS, documents
+from twofold.measure.items import Asked, Blank, Choice, Ending, Item, Scored
+from twofold.measure.likelihood import Likelihood
+from twofold.measure.tasks import TASKS
 from twofold.parameters import ModelConfig
 from twofold.parameters.families import FAMILIES, of_hf
 
@@ -185,3 +189,71 @@ def test_a_format_is_found_by_its_extension(name: str, tmp_path: Path) -> None:
     except TwofoldError as error:
         assert path.name in str(error)
         assert "no such format" not in str(error)
+
+
+# --- tasks
+
+
+def sample_items(name: str) -> list[Item]:
+    module = TASKS.get(name)
+    return [item for source in module.DATA for item in module.items(module.SAMPLE, source)]
+
+
+def answered(item: Item, right: bool) -> dict[str, float]:
+    """Return the metrics of a model that knows every answer, or of one that gets every one wrong."""
+    if isinstance(item, Asked):
+        return item.grade(item.answer if right else "no idea at all")
+    assert isinstance(item, Scored)
+    pairs = item.pairs("")
+    if isinstance(item, Ending):
+        return item.grade([Likelihood(-1.0 if right else -30.0, right, 1)])
+    if isinstance(item, Choice | Blank):
+        good = {item.gold}
+    else:
+        good = {n for n, (_, true) in enumerate(item.answers) if true}
+    return item.grade(
+        [Likelihood(-1.0 if (n in good) == right else -900.0, right, 1) for n in range(len(pairs))]
+    )
+
+
+@names(TASKS)
+def test_a_task_makes_questions_of_its_sample(name: str) -> None:
+    module, found = TASKS.get(name), sample_items(name)
+    assert found
+    assert "Definition:" in module.__doc__, "a task says whose definition it follows"
+    assert module.DATA
+    assert all(isinstance(source, str) for source in (*module.DATA, *getattr(module, "EXAMPLES", ())))
+    assert getattr(module, "SHOTS", 0) >= 0
+    for item in found:
+        assert item.text.strip()
+        assert len(item.worked()) > 5
+        assert dataclasses.is_dataclass(item)
+        if isinstance(item, Scored):
+            for context, continuation in item.pairs("BEFORE "):
+                assert context.startswith("BEFORE ")
+                assert continuation
+                assert not context.endswith(" ") or context == "BEFORE ", "spaces belong to what follows"
+        else:
+            assert isinstance(item, Asked)
+            assert item.until
+            assert item.max_tokens > 0
+
+
+@names(TASKS)
+def test_a_task_tells_right_from_wrong(name: str) -> None:
+    headline = TASKS.get(name).HEADLINE
+    for item in sample_items(name):
+        right, wrong = answered(item, True), answered(item, False)
+        assert set(right) == set(wrong)
+        assert right[headline] == pytest.approx(1.0)
+        assert wrong[headline] == pytest.approx(0.0)
+
+
+@names(TASKS)
+def test_a_task_refuses_records_of_another_kind(name: str) -> None:
+    module = TASKS.get(name)
+    for record in ({}, {"text": 1}, dict.fromkeys(module.SAMPLE), dict.fromkeys(module.SAMPLE, 7)):
+        try:
+            assert module.items(record, module.DATA[0]) == []
+        except (KeyError, TypeError, ValueError, IndexError, AttributeError):
+            continue  # what evaluation.prepare turns into a sentence with the line

@@ -145,7 +145,7 @@ class Engine:
         draft: Draft | None,
     ) -> Iterator[Step]:
         state = sampler.seed & ((1 << 64) - 1)
-        known, made = self._share(ids[:-1], sequence), 0
+        known, made = self.share(ids[:-1], sequence), 0
         self._pacer.reset()
         while made < most:
             room = min(self.context - len(ids), most - made - 1)
@@ -175,7 +175,7 @@ class Engine:
         top = top[np.argsort(-p_V[top], kind="stable")]
         return Step(token, float(p_V[token]), tuple((int(i), float(p_V[i])) for i in top)), state
 
-    def _share(self, ids: Sequence[int], sequence: int) -> int:
+    def share(self, ids: Sequence[int], sequence: int) -> int:
         """Return how many of `ids` the sequence holds, after taking over what another one holds more of."""
         known = _common(self._held[sequence], ids)
         other = max(range(self.sequences), key=lambda i: _common(self._held[i], ids))
