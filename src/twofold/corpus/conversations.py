@@ -1,7 +1,7 @@
 """Conversations: chats to learn to answer from, with a mask that says which tokens the model is to say.
 
-What a line of such a file may hold is in tokens/conversation.py. Here files are read, and become a corpus: each
-conversation is `<|endoftext|>` and then its rendering by the tokenizer's chat template, with its mask.
+What a line of such a file may hold is in tokens/conversation.py. Here files are read, and become a corpus:
+each conversation is `<|endoftext|>` and then its rendering by the tokenizer's chat template, with its mask.
 
 A line that is no conversation is told with its number and the reason. Reading goes on to the end, so that all
 bad lines are found at once; then it stops, unless they are to be left out.
@@ -9,7 +9,6 @@ bad lines are found at once; then it stops, unless they are to be left out.
 Not covered: pictures and sound in messages (they are let through, and the chat template decides).
 """
 
-import dataclasses
 import hashlib
 import io
 import json
@@ -92,7 +91,7 @@ def conversations(paths: Paths, *, bad: Callable[[str], object] | None = None) -
 
 
 def _lines(stream: io.BufferedReader) -> Iterator[tuple[int, bytes, int]]:
-    """Yield (number, bytes, size) of each line that is not blank; one that is too long keeps its size only."""
+    """Yield (number, bytes, size) of each line that is not blank; of one that is too long no bytes."""
     number = 0
     while line := stream.readline(LONGEST_LINE + 1):
         number += 1
@@ -138,11 +137,11 @@ def prepare_conversations(
 ) -> Corpus:
     """Return the corpus, with masks, of the conversations in files or of a list, written to `folder`.
 
-    Reuse and the held-out part work as in `prepare`; the held-out conversations are written to val.jsonl, too.
-    `val_fraction` None: about twenty, a fiftieth of many and a fifth of few. `max_tokens`: leave out longer
-    conversations, which would not fit the model's context; their number is reported in `skipped`. `bad_lines`
-    "skip" leaves out lines that are no conversation and reports them there, too. `train_bytes` and `val_bytes`
-    count what the assistant learns to say only. Raises UsageError or BadFileError.
+    Reuse and the held-out part work as in `prepare`; the held-out conversations are written to val.jsonl,
+    too. `val_fraction` None: about twenty, a fiftieth of many and a fifth of few. `max_tokens`: leave out
+    longer conversations, which would not fit the model's context; their number is reported in `skipped`.
+    `bad_lines` "skip" leaves out lines that are no conversation and reports them there, too. `train_bytes`
+    and `val_bytes` count what the assistant learns to say only. Raises UsageError or BadFileError.
     """
     if val_fraction is not None and not 0 < val_fraction < 1:
         raise UsageError(f"The held-out fraction must lie between 0 and 1, not {val_fraction}.")
@@ -238,7 +237,10 @@ class _Taken:
         for name, n in self.too_long.items():
             yield {"path": name, "reason": f"{n} conversations longer than {self.max_tokens} tokens"}
         for name, n in self.attachments.items():
-            yield {"path": name, "reason": f"of {n} conversations the attachments (this model reads text only)"}
+            yield {
+                "path": name,
+                "reason": f"of {n} conversations the attachments (this model reads text only)",
+            }
 
 
 def held_out_conversations(corpus: Path) -> list[Conversation]:

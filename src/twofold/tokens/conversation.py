@@ -1,6 +1,7 @@
-"""The conversation file: one chat per line, as chat APIs speak it, and which of its tokens a model learns to say.
+"""The conversation file: a chat per line, as chat APIs speak it, and which tokens a model learns to say.
 
-    {"messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello!"}], "tools": […]}
+    {"messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello!"}], "tools":
+    […]}
 
 A message has a `role` (system, user, assistant, tool; `developer` counts as system) and `content`: text, or a
 list of parts, of which those of type `text` are read and others are attachments. An assistant's message may
@@ -80,7 +81,9 @@ def check(record: Any, source: str, where: str) -> Conversation:
     if not any(message["role"] == "assistant" for message in checked):
         raise BadFileError(f"{where}: no message of the assistant, so there is nothing to learn.")
     if not any(learned(message) for message in checked):
-        raise BadFileError(f"{where}: every message of the assistant has weight 0: there is nothing to learn.")
+        raise BadFileError(
+            f"{where}: every message of the assistant has weight 0: there is nothing to learn."
+        )
     _check_calls(checked, {_tool_name(tool) for tool in tools or ()}, where)
     return Conversation(checked, source, tools, where)
 
