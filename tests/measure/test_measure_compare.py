@@ -62,7 +62,9 @@ def engines(tmp_path_factory: pytest.TempPathFactory) -> list[run.Engine]:
         model = random_model("qwen3")
         tensors = {name: array * (1 + 0.2 * number) for name, array in model.tensors.items()}
         parameters.save_gguf(
-            parameters.Model(model.config, model.tokenizer, {"name": "random"}, tensors), folder / f"{number}.gguf", "F32"
+            parameters.Model(model.config, model.tokenizer, {"name": "random"}, tensors),
+            folder / f"{number}.gguf",
+            "F32",
         )
         found.append(run.load(folder / f"{number}.gguf", threads=1))
     return found
