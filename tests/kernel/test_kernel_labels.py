@@ -54,6 +54,7 @@ def test_lines_are_only_added_and_a_torn_one_is_passed_over(labels: Labels) -> N
 
 def test_instructions_have_versions_that_stay(labels: Labels) -> None:
     assert labels.instructions() == INSTRUCTIONS
+    assert not labels.folder.exists()  # looking writes nothing
     assert labels.instruct(INSTRUCTIONS) == 1
     assert labels.instruct("Two.") == 2
     assert labels.instruct("Ten.") == 3

@@ -139,6 +139,7 @@ class Labels:
     def _judged(
         self, kind: str, messages: Sequence[Message], answer: str, better: str, model: dict[str, str]
     ) -> str:
+        self._keep_first()
         id_ = secrets.token_hex(6)
         self._add({
             "kind": kind, "id": id_, "instructions": self.version(), "model": model,
@@ -150,9 +151,16 @@ class Labels:
         self.folder.mkdir(parents=True, exist_ok=True)
         now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
         line = json.dumps({"time": now, "who": home.user(), **record}, ensure_ascii=False) + "\n"
-        raw = self.path.read_bytes()[-1:] if self.path.exists() else b""
-        start = "\n" if raw not in (b"", b"\n") else ""  # after a torn line, a whole one begins anew
+        start = "\n" if self._torn() else ""  # after a torn line, a whole one begins anew
         files.append(self.path, (start + line).encode("utf-8", "replace"))
+
+    def _torn(self) -> bool:
+        """Return whether the file does not end with a line's end."""
+        if not self.path.exists() or not self.path.stat().st_size:
+            return False
+        with open(self.path, "rb") as file:
+            file.seek(-1, 2)
+            return file.read(1) != b"\n"
 
     def _records(self) -> Iterator[tuple[int, dict[str, Any]]]:
         lines = self.path.read_bytes().split(b"\n") if self.path.exists() else []
@@ -170,16 +178,16 @@ class Labels:
     # ---- instructions
 
     def version(self) -> int:
-        """Return the version of the instructions that hold now; the first is written when it is asked for."""
-        found = [int(path.stem.removeprefix("instructions-")) for path in self._versions()]
-        if not found:
-            files.write_text(self._instructions(1), INSTRUCTIONS)
-        return max(found, default=1)
+        """Return the version of the instructions that hold now."""
+        return max((int(path.stem.removeprefix("instructions-")) for path in self._versions()), default=1)
 
     def instructions(self, version: int | None = None) -> str:
         """Return the text of the instructions, the present ones by default. Raises UsageError."""
-        path = self._instructions(self.version() if version is None else version)
+        version = self.version() if version is None else version
+        path = self._instructions(version)
         if not path.exists():
+            if version == 1:
+                return INSTRUCTIONS  # nobody has labelled yet
             raise UsageError(f"There is no version {version} of the labelling instructions.")
         return path.read_text(encoding="utf-8")
 
@@ -190,8 +198,14 @@ class Labels:
         version = self.version()
         if text.strip() == self.instructions().strip():
             return version
+        self._keep_first()
         files.write_text(self._instructions(version + 1), text)
         return version + 1
+
+    def _keep_first(self) -> None:
+        """Write the first instructions beside the labels, unless they are there."""
+        if not self._versions():
+            files.write_text(self._instructions(1), INSTRUCTIONS)
 
     def _instructions(self, version: int) -> Path:
         return self.folder / f"instructions-{version}.md"
