@@ -45,6 +45,12 @@ def test_the_tree_keeps_its_contracts(root: Path) -> None:
             "knows neither the training half nor the command line",
         ),
         ("corpus/planted.py", "import torch", "Torch lives in train"),
+        (
+            "train/planted.py",
+            "import twofold.kernel",
+            "The half that trains and the half that uses never import",
+        ),
+        ("kernel/planted.py", "import twofold.corpus", "Each folder may use only those below it"),
         ("run/planted.py", "def late():\n    import transformers", "Torch lives in train"),
         ("cli/planted.py", "import torch", "A command imports torch through twofold.train only"),
         ("cli/commands/planted.py", "import twofold.cli.commands.chat", "Commands do not import each other"),

@@ -24,8 +24,6 @@ def typed(arguments, capsys):
         (["train"], "Say what to read"),
         (["train", "x", "--resume", "y"], "does not go together with PATH"),
         (["train", "--resume", "y", "--seed", "3"], "does not go together with --seed"),
-        (["train", "x", "--chat"], "--chat and --from go together"),
-        (["train", "x", "--chat", "--from", "m", "--depth", "3"], "--depth has no meaning"),
         (["train", "x", "--vocab", "1000"], "multiple of 64"),
         (["train", "x", "--time", "soon"], "--time takes a time"),
         (["train", "x", "--set", "model.widht=64"], "did you mean model.width?"),

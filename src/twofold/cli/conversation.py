@@ -9,15 +9,21 @@ from rich.text import Text
 
 from twofold.base.errors import TwofoldError, UsageError
 from twofold.base.names import nearest
-from twofold.cli import models, streaming, terminal
+from twofold.cli import labelling, models, streaming, terminal
 from twofold.tokens.specials import END_OF_TEXT
 
 if TYPE_CHECKING:
-    from twofold.run import Engine
+    from twofold.cli.labelling import Labeller
+    from twofold.run import Engine, Sampler
 
 GREETING = "Who are you?"
 COMMANDS = {
     "/help": "show this list",
+    "/fix TEXT": "say what the last answer should have been; `twofold tune` learns it",
+    "/compare": "let the model answer the last question once more, and see both answers side by side",
+    "/better": "the left one of the two, the last answer, is better than the other",
+    "/worse": "it is worse: the right one is better, and takes its place",
+    "/why TEXT": "add a reason to the last label",
     "/probs": "show how likely each token of the last answer was, and what else it could have been",
     "/reset": "forget the conversation and start anew",
     "/exit": "leave (so does Ctrl-D)",
@@ -34,6 +40,7 @@ class Conversation:
         self.engine = engine
         self.chosen = chosen
         self.last: streaming.Printer | None = None
+        self.other: str | None = None  # another answer to the last question
         self._system = system
         self.messages: list[dict[str, Any]] = []
         self._turn = 0
@@ -47,6 +54,7 @@ class Conversation:
 
     def reset(self) -> None:
         """Forget everything but the system's instructions."""
+        self.last = self.other = None
         self.messages = [{"role": "system", "content": self._system}] if self._system else []
 
     def fit(self) -> tuple[list[int], int]:
@@ -75,6 +83,31 @@ class Conversation:
                 del self.messages[first]
                 dropped += 1
 
+    def _sampler(self) -> "Sampler":
+        """Return the sampler of the next answer; each has a seed of its own."""
+        assert self.chosen.seed is not None
+        self._turn += 1
+        return models.sampler(replace(self.chosen, seed=self.chosen.seed + self._turn - 1))
+
+    def question(self) -> list[dict[str, Any]]:
+        """Return the conversation up to the last answer. Raises UsageError when there is none yet."""
+        if not self.messages or self.messages[-1]["role"] != "assistant":
+            raise UsageError("There is no answer yet that could be labelled.")
+        return self.messages[:-1]
+
+    def again(self) -> str:
+        """Return another answer to the last question; the conversation stays as it is. Raises UsageError."""
+        ids = self.engine.tokenizer.chat(self.question(), add_generation_prompt=True)
+        room = min(self.chosen.max_tokens, self.engine.context - len(ids))
+        text = "".join(self.engine.stream(ids, max_tokens=room, sampler=self._sampler()))
+        self.other = text.strip()
+        return self.other
+
+    def replace_answer(self, text: str) -> None:
+        """Go on as if the model had said `text`."""
+        self.messages[-1] = {"role": "assistant", "content": text}
+        self.other = None
+
     def answer(self, prompt: str, notes: Console) -> streaming.Printer:
         """Stream the answer to `prompt` to standard output and return what was printed.
 
@@ -89,9 +122,8 @@ class Conversation:
             raise
         if dropped:
             notes.print(f"[dim]The window is full: the oldest {dropped} messages are forgotten.[/]")
-        assert self.chosen.seed is not None
-        sampler = models.sampler(replace(self.chosen, seed=self.chosen.seed + self._turn))
-        self._turn += 1
+        self.other = None
+        sampler = self._sampler()
         stop = self.engine.tokenizer.stop_ids
         printer = streaming.Printer(self.engine.tokenizer, stop, streaming.to_stdout, terminal.columns())
         room = min(self.chosen.max_tokens, self.engine.context - len(ids))
@@ -118,7 +150,7 @@ def one_shot(chat: Conversation, prompt: str, notes: Console) -> None:
         raise KeyboardInterrupt
 
 
-def loop(chat: Conversation, name: str, notes: Console, *, in_the_box: bool) -> None:
+def loop(chat: Conversation, name: str, notes: Console, labeller: "Labeller", *, in_the_box: bool) -> None:
     """Read prompts from the keyboard and answer them until the user leaves."""
     if hasattr(sys.stdin, "reconfigure"):
         sys.stdin.reconfigure(errors="replace")  # bytes that are no text are no reason to leave
@@ -142,7 +174,7 @@ def loop(chat: Conversation, name: str, notes: Console, *, in_the_box: bool) -> 
             return
         try:
             if line.startswith("/"):
-                _obey(line, chat, notes)
+                _obey(line, chat, notes, labeller)
             elif line:
                 chat.answer(line, notes)
         except UsageError as error:
@@ -150,22 +182,25 @@ def loop(chat: Conversation, name: str, notes: Console, *, in_the_box: bool) -> 
         notes.print()
 
 
-def _obey(line: str, chat: Conversation, notes: Console) -> None:
+def _obey(line: str, chat: Conversation, notes: Console, labeller: "Labeller") -> None:
     """Do what a line with a slash says."""
-    if line == "/help":
-        for command, meaning in COMMANDS.items():
-            notes.print(Text(f"  {command:<8}", "cyan").append(meaning, "default"))
-    elif line == "/reset":
+    command, _, text = line.partition(" ")
+    if command == "/help":
+        for name, meaning in COMMANDS.items():
+            notes.print(Text(f"  {name:<11}", "cyan").append(meaning, "default"))
+    elif command == "/reset":
         chat.reset()
         notes.print("[dim]The conversation is forgotten.[/]")
-    elif line == "/probs" and chat.last is not None:
+    elif command in labelling.COMMANDS:
+        labeller.obey(command, text.strip(), chat, notes)
+    elif command == "/probs" and chat.last is not None:
         streaming.print_probabilities(terminal.console(), chat.engine.tokenizer, chat.last.steps)
-    elif line == "/probs":
+    elif command == "/probs":
         notes.print("[dim]There is no answer yet.[/]")
     else:
-        guess = nearest(line.split()[0], COMMANDS)
+        guess = nearest(command, [name.split()[0] for name in COMMANDS])
         raise UsageError(
-            f"There is no command {line.split()[0]}; {f'did you mean {guess}?' if guess else 'see /help.'}"
+            f"There is no command {command}; {f'did you mean {guess}?' if guess else 'see /help.'}"
         )
 
 

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from twofold.tokens import Tokenizer
 
 MODEL_HELP = (
-    "A .gguf file, a Hugging Face folder, a run folder or a run's name; default: the model in the box."
+    "A .gguf file, a Hugging Face folder, a run folder or a run's name; default: the model in the box, "
+    "until another is promoted."
 )
 
 Temperature = Annotated[
@@ -104,15 +105,19 @@ def sampler(chosen: Generation) -> "Sampler":
 
 
 def find(model: str | None) -> Path:
-    """Return the GGUF file or Hugging Face folder that `model` names; None or "box" is the model in the box.
+    """Return the GGUF file or Hugging Face folder that `model` names.
 
+    None is the default model (the one in the box, until another is promoted), "box" the one in the box.
     Raises UsageError when there is nothing of that name.
     """
-    if model in (None, "box"):
+    if model is None:
+        from twofold.run import default
+
+        return default.path()
+    if model == "box":
         from twofold.run import box
 
         return box.path()
-    assert model is not None
     for path in (Path(model), Path("runs") / model):
         if path.is_dir() and (path / "model.gguf").is_file():
             return path / "model.gguf"
@@ -123,6 +128,14 @@ def find(model: str | None) -> Path:
     guess = nearest(model, (path.parent.name for path in Path("runs").glob("*/model.gguf")))
     hint = f"did you mean {guess}?" if guess else "give a .gguf file, a Hugging Face folder or a run folder."
     raise UsageError(f"There is no model {model!r}: {hint}")
+
+
+def default_name() -> str:
+    """Return what the default model is called."""
+    from twofold.run import default
+
+    stack = default.promoted()
+    return stack[-1].name if stack else "box"
 
 
 def open_engine(model: str | None, chosen: Generation) -> "Engine":

@@ -1,49 +1,74 @@
-"""Conversations: chats to learn to answer from, with a mask that says which tokens are the model's own.
+"""Conversations: chats to learn to answer from, with a mask that says which tokens the model is to say.
 
-The file is JSON Lines with one conversation per line: `{"messages": [{"role": "user", "content": "Hi"}, …]}`,
-the form that chat APIs speak. A conversation becomes `<|endoftext|>` and then its rendering by the
-tokenizer's chat template. Only what the model will have to say itself counts in the loss: the content of the
-assistant's messages and the `<|im_end|>` that closes each. The rest (system, user, role marks) is read but
-not learned, as is usual in instruction tuning (e.g. Ouyang et al. 2022, arXiv:2203.02155, section 3).
+What a line of such a file may hold is in tokens/conversation.py. Here files are read, and become a corpus:
+each conversation is `<|endoftext|>` and then its rendering by the tokenizer's chat template, with its mask.
 
-Not covered: pictures and sound in messages.
+A line that is no conversation is told with its number and the reason. Reading goes on to the end, so that all
+bad lines are found at once; then it stops, unless they are to be left out.
+
+Not covered: pictures and sound in messages (they are let through, and the chat template decides).
 """
 
-import dataclasses
 import hashlib
+import io
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Literal
 
 from twofold.base.errors import BadFileError, UsageError
+from twofold.base.files import write_text
 from twofold.corpus.build import Progress, fingerprint, sources, stamps
 from twofold.corpus.documents import Paths, places
-from twofold.corpus.formats.jsonl import records, whole_characters
 from twofold.corpus.opening import extension, open_bytes
 from twofold.corpus.shards import Corpus, Spool, open_corpus, reusable
 from twofold.tokens import Tokenizer
+from twofold.tokens.conversation import Conversation, check, encode
 
-ROLES = ("system", "user", "assistant", "tool")
+LONGEST_LINE = 8_000_000  # bytes; a book has one
+SHOWN = 10  # bad lines that are spelled out; the rest are counted
+HELD_OUT = "val.jsonl"  # the conversations that were held out, as text
+ENOUGH = 20  # held-out conversations, where there are enough of them
+LEAST_SHARE, MOST_SHARE = 0.02, 0.2  # that are held out
 
-Message = dict[str, Any]
-
-
-@dataclasses.dataclass(frozen=True)
-class Conversation:
-    """Messages {role, content, …} in order, the tools on offer if any, and where they came from."""
-
-    messages: list[Message]
-    source: str
-    tools: list[dict[str, Any]] | None = None
+BadLines = Literal["stop", "skip"]
 
 
-def conversations(paths: Paths) -> Iterator[Conversation]:
+class Troubles:
+    """What was wrong with lines: the first few in words, and how many."""
+
+    def __init__(self) -> None:
+        self.first: list[str] = []
+        self.count = 0
+
+    def add(self, sentence: str) -> None:
+        """Note one more."""
+        self.count += 1
+        if len(self.first) < SHOWN:
+            self.first.append(sentence)
+
+    def listed(self) -> list[str]:
+        """Return a sentence each for the first ones, and one that counts the rest."""
+        rest = self.count - len(self.first)
+        return [*self.first, *([f"… and {rest:,} more lines."] if rest else [])]
+
+    def check(self) -> None:
+        """Raise BadFileError when there were any."""
+        if self.count == 1:
+            raise BadFileError(self.first[0])
+        if self.count:
+            head = f"{self.count:,} lines are not conversations that can be learned from:"
+            tail = "Mend them, or leave them out with --set bad_lines=skip."
+            raise BadFileError("\n  ".join([head, *self.listed()]) + f"\n{tail}")
+
+
+def conversations(paths: Paths, *, bad: Callable[[str], object] | None = None) -> Iterator[Conversation]:
     """Return the conversations of `.jsonl` files (or `.gz`, `.zst` of them) and folders of such, in order.
 
-    Raises UsageError for paths that lead nowhere, BadFileError with file and line for the first line that is
-    no conversation.
+    `bad` is told of each line that is none: "FILE, line 7: why."; without it they raise one BadFileError when
+    all has been read. Raises UsageError for paths that lead nowhere, BadFileError for damaged compression.
     """
+    troubles = Troubles()
     for place in places(paths):
         if place.path is None:
             raise UsageError(f"Conversations are read from files, and {place.name!r} is none.")
@@ -54,65 +79,49 @@ def conversations(paths: Paths) -> Iterator[Conversation]:
                 )
             continue
         with open_bytes(place.path) as stream:
-            for number, record in records(stream, place.name):
-                yield check(record, place.name, f"{place.name}, line {number}")
+            for number, line, size in _lines(stream):
+                where = f"{place.name}, line {number}"
+                try:
+                    found = _read(line, size, place.name, where)
+                except BadFileError as error:
+                    (bad or troubles.add)(str(error))
+                else:
+                    yield found
+    troubles.check()
 
 
-def check(record: dict[str, Any], source: str, where: str) -> Conversation:
-    """Return the conversation that `record` describes. Raises BadFileError, saying what is wrong `where`."""
-    messages = record.get("messages")
-    if not isinstance(messages, list) or not messages:
-        raise BadFileError(f"{where}: no list of messages in the field `messages`.")
-    checked = [_message(message, f"{where}, message {n}") for n, message in enumerate(messages, 1)]
-    if not any(message["role"] == "assistant" for message in checked):
-        raise BadFileError(f"{where}: no message of the assistant, so there is nothing to learn.")
-    tools = record.get("tools")
-    if tools is not None and not (isinstance(tools, list) and all(isinstance(tool, dict) for tool in tools)):
-        raise BadFileError(f"{where}: `tools` must be a list of objects.")
-    return Conversation(checked, source, tools)
+def _lines(stream: io.BufferedReader) -> Iterator[tuple[int, bytes, int]]:
+    """Yield (number, bytes, size) of each line that is not blank; of one that is too long no bytes."""
+    number = 0
+    while line := stream.readline(LONGEST_LINE + 1):
+        number += 1
+        size = len(line)
+        if size > LONGEST_LINE:
+            while line and not line.endswith(b"\n"):
+                line = stream.readline(1 << 20)
+                size += len(line)
+            line = b""
+        if line.strip() or size > LONGEST_LINE:
+            yield number, line, size
 
 
-def _message(message: Any, where: str) -> Message:
-    if not isinstance(message, dict) or message.get("role") not in ROLES:
-        raise BadFileError(f"{where}: needs a `role` that is one of {', '.join(ROLES)}.")
-    content = message.get("content")
-    if content is None and message.get("tool_calls"):
-        content = ""
-    if not isinstance(content, str):
-        raise BadFileError(f"{where}: its `content` must be text.")
-    if not content.strip() and not message.get("tool_calls"):
-        raise BadFileError(f"{where}: its `content` is empty.")
-    # White space at the ends would run together with the template's own line ends.
-    return {**message, "content": whole_characters(content, where).strip()}
-
-
-def encode(conversation: Conversation, tokenizer: Tokenizer) -> tuple[list[int], list[int]]:
-    """Return the ids of a conversation, `<|endoftext|>` first, and a mask of the same length, 1 on targets.
-
-    The assistant's tokens are found by rendering ever longer beginnings: what a message adds after the prompt
-    that asks for it is that message. Raises BadFileError when the chat template does not render a beginning
-    of the conversation as a beginning of the text.
-    """
-    messages, stops = conversation.messages, tokenizer.stop_ids
-
-    def ids_of(count: int, ask: bool) -> list[int]:
-        return tokenizer.chat(messages[:count], tools=conversation.tools, add_generation_prompt=ask)
-
-    whole = ids_of(len(messages), False)
-    mask = [0] * len(whole)
-    for index, message in enumerate(messages):
-        if message["role"] != "assistant":
-            continue
-        before = ids_of(index, True)
-        after = whole if index + 1 == len(messages) else ids_of(index + 1, False)
-        end = max((at + 1 for at, token in enumerate(after) if token in stops), default=len(after))
-        if whole[: len(after)] != after or after[: len(before)] != before or end <= len(before):
-            raise BadFileError(
-                f"{conversation.source}: the chat template rewrites earlier messages when later ones come "
-                f"(message {index + 1}), so it cannot be told which tokens are the assistant's."
-            )
-        mask[len(before) : end] = [1] * (end - len(before))
-    return [tokenizer.special_id("<|endoftext|>"), *whole], [0, *mask]
+def _read(line: bytes, size: int, source: str, where: str) -> Conversation:
+    """Return the conversation on a line. Raises BadFileError."""
+    if size > LONGEST_LINE:
+        raise BadFileError(
+            f"{where}: is {size / 1e6:,.1f} MB long, and a line may have {LONGEST_LINE / 1e6:.0f} MB."
+        )
+    try:
+        record = json.loads(line.removeprefix(b"\xef\xbb\xbf"))
+        return check(record, source, where)
+    except json.JSONDecodeError as error:
+        raise BadFileError(f"{where}: not JSON ({error.msg}, at character {error.pos + 1}).") from error
+    except UnicodeDecodeError as error:
+        raise BadFileError(f"{where}: not UTF-8 text (byte {error.start + 1}).") from error
+    except RecursionError as error:
+        raise BadFileError(f"{where}: nested too deeply.") from error
+    except ValueError as error:  # a number of thousands of digits
+        raise BadFileError(f"{where}: not JSON that can be read ({error}).") from error
 
 
 def prepare_conversations(
@@ -120,18 +129,21 @@ def prepare_conversations(
     folder: str | Path,
     *,
     tokenizer: Tokenizer,
-    val_fraction: float = 0.02,
+    val_fraction: float | None = 0.02,
     seed: int = 0,
     max_tokens: int | None = None,
+    bad_lines: BadLines = "stop",
     progress: Progress | None = None,
 ) -> Corpus:
     """Return the corpus, with masks, of the conversations in files or of a list, written to `folder`.
 
-    Reuse and the held-out part work as in `prepare`. `max_tokens`: leave out longer conversations, which
-    would not fit the model's context; their number is reported in `skipped`. `train_bytes` and `val_bytes`
-    count the assistant's text only. Raises UsageError or BadFileError.
+    Reuse and the held-out part work as in `prepare`; the held-out conversations are written to val.jsonl,
+    too. `val_fraction` None: about twenty, a fiftieth of many and a fifth of few. `max_tokens`: leave out
+    longer conversations, which would not fit the model's context; their number is reported in `skipped`.
+    `bad_lines` "skip" leaves out lines that are no conversation and reports them there, too. `train_bytes`
+    and `val_bytes` count what the assistant learns to say only. Raises UsageError or BadFileError.
     """
-    if not 0 < val_fraction < 1:
+    if val_fraction is not None and not 0 < val_fraction < 1:
         raise UsageError(f"The held-out fraction must lie between 0 and 1, not {val_fraction}.")
     folder = Path(folder)
     given = _as_conversations(data)
@@ -143,32 +155,98 @@ def prepare_conversations(
         "val_fraction": val_fraction,
         "seed": seed,
         "max_tokens": max_tokens,
+        "bad_lines": bad_lines,
     }
     if reusable(folder, inputs):
         return open_corpus(folder)
-    bytes_by_source: dict[str, int] = {}
-    too_long: dict[str, int] = {}
+    troubles = Troubles()
+    read = given if given is not None else conversations([p.name for p in found], bad=troubles.add)
     with Spool(folder, tokenizer.vocab_size, masked=True) as spool:
-        for conversation in given if given is not None else conversations([p.name for p in found]):
-            ids, mask = encode(conversation, tokenizer)
-            source = conversation.source
-            if max_tokens is not None and len(ids) > max_tokens:
-                too_long[source] = too_long.get(source, 0) + 1
-                continue
-            size = _target_bytes(conversation)
-            spool.add(ids, size, int(_fraction(conversation, seed) < val_fraction), mask)
-            bytes_by_source[source] = bytes_by_source.get(source, 0) + size
+        taken = _Taken(spool, tokenizer, seed, max_tokens, val_fraction or MOST_SHARE)
+        for conversation in read:
+            try:
+                taken.add(conversation)
+            except (BadFileError, UsageError) as error:  # the chat template refuses it
+                where = conversation.where
+                text = str(error)
+                troubles.add(text if not where or text.startswith(where) else f"{where}: {text}")
             if progress is not None and len(spool.sizes) % 100 == 0:
-                progress("tokenising conversations", sum(bytes_by_source.values()))
-        spool.give_both_parts()
-        listed = [{"path": name, "sha256": None, "bytes": size} for name, size in bytes_by_source.items()]
-        reason = f"conversations longer than {max_tokens} tokens"
+                progress("tokenising conversations", sum(taken.bytes_by_source.values()))
+        if bad_lines == "stop" or not len(spool.sizes):
+            troubles.check()
+        taken.split(val_fraction)
+        write_text(folder / HELD_OUT, taken.held_out())
+        listed = [{"path": name, "sha256": None, "bytes": n} for name, n in taken.bytes_by_source.items()]
         about = {
-            "sources": listed if given is not None else sources(found, bytes_by_source),
-            "skipped": [{"path": name, "reason": f"{n} {reason}"} for name, n in too_long.items()],
+            "sources": listed if given is not None else sources(found, taken.bytes_by_source),
+            "skipped": [*taken.skipped(), *({"path": "", "reason": text} for text in troubles.listed())],
             "inputs": inputs,
         }
         return spool.finish(tokenizer, seed, about)
+
+
+class _Taken:
+    """Conversations on their way into a spool: where they fall, and what became of those left out."""
+
+    def __init__(
+        self, spool: Spool, tokenizer: Tokenizer, seed: int, max_tokens: int | None, most_share: float
+    ) -> None:
+        self.spool, self.tokenizer, self.seed, self.max_tokens = spool, tokenizer, seed, max_tokens
+        self.most_share = most_share
+        self.fractions: list[float] = []
+        self.bytes_by_source: dict[str, int] = {}
+        self.too_long: dict[str, int] = {}
+        self.attachments: dict[str, int] = {}
+        self._texts: dict[int, str] = {}  # of those that may be held out
+        self._last: Conversation | None = None
+
+    def add(self, conversation: Conversation) -> None:
+        """Take one conversation, unless it is too long. Raises BadFileError or UsageError."""
+        ids, mask = encode(conversation, self.tokenizer)
+        source = conversation.source
+        if self.max_tokens is not None and len(ids) > self.max_tokens:
+            self.too_long[source] = self.too_long.get(source, 0) + 1
+            return
+        if conversation.attachments:
+            self.attachments[source] = self.attachments.get(source, 0) + 1
+        size, fraction = conversation.learned_bytes, _fraction(conversation, self.seed)
+        self.spool.add(ids, size, 0, mask)
+        if fraction < self.most_share:
+            self._texts[len(self.fractions)] = json.dumps(conversation.record(), ensure_ascii=False)
+        self.fractions.append(fraction)
+        self._last = conversation
+        self.bytes_by_source[source] = self.bytes_by_source.get(source, 0) + size
+
+    def split(self, share: float | None) -> None:
+        """Hold out the share that was asked for. Raises BadFileError for fewer than two conversations."""
+        if share is None:
+            share = min(MOST_SHARE, max(LEAST_SHARE, ENOUGH / max(1, len(self.fractions))))
+        for index, fraction in enumerate(self.fractions):
+            self.spool.splits[index] = int(fraction < share)
+        self.spool.give_both_parts()
+        if self._last is not None:
+            self._texts[len(self.fractions) - 1] = json.dumps(self._last.record(), ensure_ascii=False)
+
+    def held_out(self) -> str:
+        """Return the held-out conversations, one per line, as far as they are known."""
+        chosen = (self._texts.get(index) for index, part in enumerate(self.spool.splits) if part)
+        return "".join(f"{text}\n" for text in chosen if text is not None)
+
+    def skipped(self) -> Iterator[dict[str, str]]:
+        """Return what was left out, or is not seen whole, and why."""
+        for name, n in self.too_long.items():
+            yield {"path": name, "reason": f"{n} conversations longer than {self.max_tokens} tokens"}
+        for name, n in self.attachments.items():
+            yield {
+                "path": name,
+                "reason": f"of {n} conversations the attachments (this model reads text only)",
+            }
+
+
+def held_out_conversations(corpus: Path) -> list[Conversation]:
+    """Return the conversations that a corpus holds out; none when it was made by an older version."""
+    path = corpus / HELD_OUT
+    return list(conversations(path)) if path.is_file() else []
 
 
 def _as_conversations(data: Paths | Sequence[Conversation]) -> list[Conversation] | None:
@@ -188,11 +266,12 @@ def _list_hash(given: Iterable[Conversation]) -> str:
     return digest.hexdigest()
 
 
-def _target_bytes(conversation: Conversation) -> int:
-    return sum(len(m["content"].encode()) for m in conversation.messages if m["role"] == "assistant")
-
-
 def _fraction(conversation: Conversation, seed: int) -> float:
     """Return a number in [0, 1) that depends on the messages and the seed alone."""
     text = json.dumps(conversation.messages, sort_keys=True).encode()
     return int.from_bytes(hashlib.blake2b(text, digest_size=8, key=f"split{seed}".encode()).digest()) / 2**64
+
+
+__all__ = [
+    "Conversation", "check", "conversations", "encode", "held_out_conversations", "prepare_conversations",
+]  # fmt: skip

@@ -13,7 +13,6 @@ Not covered: several ladders of one machine; the last one counts.
 import dataclasses
 import json
 import math
-import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -21,6 +20,7 @@ from typing import Any
 
 import numpy as np
 
+from twofold.base import home
 from twofold.base.errors import BadFileError
 from twofold.base.files import write_text
 from twofold.measure import scaling
@@ -165,8 +165,7 @@ def parse(text: str, where: str) -> Ladder:
 
 def place() -> Path:
     """Return the file in which this machine's ladder is kept."""
-    base = Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share")
-    return base / "twofold" / "ladder.json"
+    return home.data_folder() / "ladder.json"
 
 
 def keep(ladder: Ladder) -> Path:

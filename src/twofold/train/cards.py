@@ -1,6 +1,7 @@
 """What a finished run says about itself: its figures and its model's card."""
 
 import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +51,12 @@ def of_pretraining(
 
 
 def of_finetuning(
-    config: FinetuneConfig, recipe: Recipe, parent: Model, corpus: Corpus, trained: Trained, name: str
+    config: FinetuneConfig,
+    recipe: Recipe,
+    parent: Model,
+    kinds: Mapping[str, Corpus],
+    trained: Trained,
+    name: str,
 ) -> dict[str, Any]:
     """Return the card of a tuned model: its own figures, its parent, and what the parent was made of."""
     before = parent.card
@@ -59,7 +65,10 @@ def of_finetuning(
         "name": name,
         "summary": f"A model of {parent.config.parameters:,} parameters, tuned to answer in turns.",
         "parents": [{"name": before.get("name") or config.model.stem}],
-        "data": [*before.get("data", []), *_sources(corpus)],
+        "data": [
+            *before.get("data", []),
+            *(entry for corpus in kinds.values() for entry in _sources(corpus)),
+        ],
         "scores": [
             {**score, "value": round(recipe.result["bits_per_byte"], 4)},
             *({**one, "name": f"{one['name']} (parent)"} for one in before.get("scores", [])),

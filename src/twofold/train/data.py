@@ -4,11 +4,13 @@ Nothing is remembered between steps, so a run that resumes at step k sees exactl
 `Windows` cuts a stream of documents into rows of equal length and goes through them in a new random order
 each epoch; a row may hold parts of several documents, told apart by `documents`. `Conversations` puts whole
 conversations into rows, as many as fit, and pads the rest; only the tokens its mask marks are targets.
+`Mixture` does so with conversations of several kinds, each of which gets its share of what is read.
 
 Letters: B rows, T positions.
 """
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -137,15 +139,19 @@ class Conversations:
             epoch += 1
         return self._packed(epoch)[index]
 
+    def order(self, epoch: int) -> Array:
+        """Return which conversations an epoch reads, in order."""
+        order = np.arange(len(self.spans))
+        if self.shuffle:
+            np.random.default_rng([self.seed, epoch]).shuffle(order)
+        return order
+
     def _packed(self, epoch: int) -> list[list[int]]:
         """Return the rows of an epoch, each a list of conversations that fit into it together."""
         while len(self._epochs) <= epoch:
-            order = np.arange(len(self.spans))
-            if self.shuffle:
-                np.random.default_rng([self.seed, len(self._epochs)]).shuffle(order)
             rows: list[list[int]] = [[]]
             room = self.context
-            for index in order.tolist():
+            for index in self.order(len(self._epochs)).tolist():
                 size = min(self.spans[index][1] - self.spans[index][0], self.context)
                 if size > room and rows[-1]:
                     rows.append([])
@@ -173,3 +179,50 @@ class Conversations:
                 documents[row, at : at + size] = number
                 at += size
         return Batch(ids, targets, documents)
+
+
+class Mixture(Conversations):
+    """Conversations of several kinds; of the tokens of an epoch, each kind has the share its weight says.
+
+    An epoch is as long as all conversations together. A kind that has fewer tokens than its share is read
+    several times, one that has more goes on in the next epoch where it stopped.
+    """
+
+    def __init__(
+        self, parts: Sequence[tuple[Ids, npt.NDArray[np.uint8]]], weights: Sequence[float], **how: Any
+    ) -> None:
+        """`parts`: tokens and mask of each kind. `how`: as for Conversations. Raises BadFileError."""
+        tokens = np.concatenate([tokens for tokens, _ in parts])
+        super().__init__(tokens, np.concatenate([mask for _, mask in parts]), **how)
+        ends = np.cumsum([len(tokens) for tokens, _ in parts])
+        kinds = np.searchsorted(ends, [start for start, _ in self.spans], side="right")
+        self._members = [np.flatnonzero(kinds == kind) for kind in range(len(parts))]
+        if not all(len(some) for some in self._members):
+            raise BadFileError("One of the files holds no answer of the assistant to learn from.")
+        sizes = np.array([min(end - start, self.context) for start, end in self.spans], float)
+        shares = np.asarray(weights, float) / sum(weights)
+        # How many conversations of each kind an epoch reads, so that their tokens have the shares.
+        self.counts = [
+            max(1, round(share * sizes.sum() / sizes[some].mean()))
+            for share, some in zip(shares.tolist(), self._members, strict=True)
+        ]
+
+    def order(self, epoch: int) -> Array:
+        chosen = []
+        for kind, (some, count) in enumerate(zip(self._members, self.counts, strict=True)):
+            places = np.arange(epoch * count, (epoch + 1) * count)
+            rounds = {
+                int(round_): self._round(kind, int(round_)) for round_ in np.unique(places // len(some))
+            }
+            chosen += [rounds[int(place // len(some))][place % len(some)] for place in places]
+        order = np.array(chosen, np.int64)
+        if self.shuffle:
+            np.random.default_rng([self.seed, epoch]).shuffle(order)
+        return order
+
+    def _round(self, kind: int, number: int) -> Array:
+        """Return the conversations of a kind in the order of its `number`-th time through."""
+        members = self._members[kind].copy()
+        if self.shuffle:
+            np.random.default_rng([self.seed, kind, number, 1]).shuffle(members)
+        return members

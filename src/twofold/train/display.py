@@ -48,6 +48,15 @@ class Screen:
             raise
 
     @contextlib.contextmanager
+    def busy(self, what: str) -> Iterator[None]:
+        """Show that something takes a while, while the block lasts."""
+        if not self.console.is_terminal:
+            yield
+            return
+        with self.console.status(f"{what} …"):
+            yield
+
+    @contextlib.contextmanager
     def running(self, run: "Run") -> Iterator[None]:
         """Show the progress of `run` while the block lasts."""
         if not self.console.is_terminal:

@@ -9,6 +9,7 @@ Not covered: tasks, and text longer than the model's context.
 
 import dataclasses
 import math
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -96,6 +97,21 @@ class HeldOut:
         nats, all_tokens, all_bytes = team.total(nats, tokens, size)
         tokens, size = int(all_tokens), int(all_bytes)
         return Score(nats / max(1, tokens), nats / math.log(2) / max(1, size), tokens, size)
+
+
+class HeldOutMixture(HeldOut):
+    """Held-out parts of several kinds; a score is the mean of theirs, by the weights the kinds have."""
+
+    def __init__(self, parts: Sequence[HeldOut], weights: Sequence[float]) -> None:
+        self.parts = list(parts)
+        self.shares = [weight / sum(weights) for weight in weights]
+
+    def score(self, net: Transformer, learner: Learner | None = None) -> Score:
+        scores = [part.score(net, learner) for part in self.parts]
+        both = list(zip(self.shares, scores, strict=True))
+        nats = sum(share * score.loss_nats for share, score in both)
+        bits = sum(share * score.bits_per_byte for share, score in both)
+        return Score(nats, bits, sum(s.tokens for s in scores), sum(s.bytes for s in scores))
 
 
 def token_sizes(tokenizer: Tokenizer) -> npt.NDArray[np.int64]:

@@ -6,7 +6,7 @@ Not covered: other formats; `twofold convert` makes them from model.gguf.
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
@@ -21,6 +21,8 @@ from twofold.train.transformer import Transformer
 
 SEPARATOR = "<|endoftext|>"  # begins every document
 
+Net = TypeVar("Net", bound=Transformer)
+
 
 def to_model(net: Transformer, tokenizer: Tokenizer, card: dict[str, Any]) -> Model:
     """Return the network as a model in memory; its float32 tensors share memory with a CPU network."""
@@ -28,14 +30,19 @@ def to_model(net: Transformer, tokenizer: Tokenizer, card: dict[str, Any]) -> Mo
     return Model(config=net.config, tokenizer=tokenizer, card=card, tensors=tensors)
 
 
-def from_model(model: Model, *, compute: torch.dtype = torch.float32) -> Transformer:
+def from_model(
+    model: Model,
+    *,
+    compute: torch.dtype = torch.float32,
+    kind: type[Net] = Transformer,  # type: ignore[assignment]
+) -> Net:
     """Return a network with the model's weights. Raises BadFileError for graphs that are not trained here."""
     config = model.config
     if config.architecture != "qwen3" or config.rope_scaling or config.sliding_window:
         raise BadFileError(
             f"A model of the family {config.family} cannot be trained further here; Qwen3's dense ones can."
         )
-    net = Transformer(config, compute=compute)
+    net = kind(config, compute=compute)
     with torch.no_grad():
         for name, parameter in net.named().items():
             parameter.copy_(torch.tensor(model.tensors[name]))

@@ -1,39 +1,55 @@
 """Finetuning: a base model learns to take turns, from conversations.
 
 Only the assistant's words count in the loss (Ouyang et al. 2022, arXiv:2203.02155, section 3); whole
-conversations share a row but do not see each other. Rates are a fraction of pretraining's and fall to zero in
-a straight line.
+conversations share a row but do not see each other. Rates are a fraction of pretraining's and fall to zero
+in a straight line; the run ends early when held-out conversations get worse. All weights are trained, or
+adapters of a low rank. Afterwards the model is compared with what it was, so that forgetting is seen.
 
-Not covered: low-rank adapters, preferences.
+Not covered: preferences.
 """
 
 import dataclasses
 import time
 from pathlib import Path
 
+import torch
 from rich.console import Console
+from rich.table import Table
 
 from twofold.base.errors import BadFileError, UsageError
-from twofold.corpus import Corpus, open_corpus, prepare_conversations
+from twofold.measure.compare import HEADINGS, Row, compare, spelled
 from twofold.parameters import Model, load
+from twofold.run import load as open_engine
 from twofold.tokens import Tokenizer
 from twofold.train import cards, checkpoint, dial, machine, parallel
+from twofold.train.adapters import Adapted
 from twofold.train.appointment import read_decisions
-from twofold.train.data import Conversations
 from twofold.train.display import Screen, duration
-from twofold.train.evaluation import HeldOut
-from twofold.train.export import SEPARATOR, from_model, to_model, with_end, write_files
+from twofold.train.evaluation import Score
+from twofold.train.export import from_model, to_model, with_end, write_files
 from twofold.train.folder import Recipe, new_folder, read_recipe, restore, write_recipe
-from twofold.train.loop import Run
+from twofold.train.loop import Trained
 from twofold.train.optimiser import OptimizerConfig
+from twofold.train.patience import PatientRun, best, scores
 from twofold.train.planning import shared
 from twofold.train.pretrain import Result
 from twofold.train.settings import FinetuneConfig, plain
 from twofold.train.step import StepPlan, set_up
+from twofold.train.talk import Talk, model_file, prepare
+from twofold.train.transformer import Transformer
 
 TURN_END = "<|im_end|>"
 RATES = {"muon_lr": 0.01, "embedding_lr": 0.006, "head_lr": 0.002, "norm_lr": 0.002}
+ADAPTER_RATES = {
+    "muon_lr": 0.0,
+    "embedding_lr": 0.003,
+    "head_lr": 0.0,
+    "norm_lr": 0.0,
+}  # AdamW's is the second
 BATCH_TOKENS = 8192
+LEAST_STEPS = 4  # in an epoch
+MOST_CONTEXT = 4096  # of imported models whose window is far longer; --set context= goes beyond
+MOST_COMPARED = 200  # held-out conversations of each kind
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -89,85 +105,141 @@ def run(folder: Path, *, console: Console | None = None) -> Result:
 
 def _planned(
     folder: Path, screen: Screen, began: float
-) -> tuple[Recipe, FinetuneConfig, Model, Corpus, FinetunePlan]:
+) -> tuple[Recipe, FinetuneConfig, Model, Talk, FinetunePlan]:
     """Return the recipe of a run, its settings, parent, text and plan; what is not there is made."""
     recipe = read_recipe(folder)
     config = restore(FinetuneConfig, recipe.settings, "settings", folder)
     parent = open_parent(config.model)
     tokenizer = with_end(parent.tokenizer, TURN_END)
-    context = config.context or parent.config.context
+    context = recipe.plan.get("context") or config.context or min(parent.config.context, MOST_CONTEXT)
     if context > parent.config.context:
         raise UsageError(
             f"The model's window is {parent.config.context} tokens; context={context} is beyond it."
         )
-    corpus = _corpus(config, folder, tokenizer, context, screen)
+    talk = prepare(config, folder, tokenizer, context, lambda sentence: screen.say(sentence, "dim"))
     if recipe.plan:
         chosen = restore(FinetunePlan, recipe.plan, "plan", folder)
     else:
-        chosen = _plan(config, parent, _data(config, corpus, context, 1).epoch_steps, context, began)
-        recipe = dataclasses.replace(recipe, plan=dataclasses.asdict(chosen), data=corpus.sources)
+        chosen = _plan(config, parent, talk, context, began)
+        sources = [source for corpus in talk.kinds.values() for source in corpus.sources]
+        recipe = dataclasses.replace(recipe, plan=dataclasses.asdict(chosen), data=sources)
         write_recipe(folder, recipe)
-    return recipe, config, parent, corpus, chosen
+    return recipe, config, parent, talk, chosen
 
 
 def _run(folder: Path, screen: Screen, team: parallel.Team) -> Result:
     began = time.monotonic()
-    recipe, config, parent, corpus, chosen = team.first(lambda: _planned(folder, screen, began))
+    recipe, config, parent, talk, chosen = team.first(lambda: _planned(folder, screen, began))
     context, tokenizer = chosen.context, with_end(parent.tokenizer, TURN_END)
+    adapters = f", adapters of rank {config.lora}" if config.lora else ""
     screen.say(
-        f"Plan: {parent.config.parameters / 1e6:.2f}M parameters, {corpus.train_documents:,} conversations, "
-        f"{chosen.steps:,} steps of {chosen.rows * context:,} tokens ({chosen.epochs:.2g} epochs), "
-        f"{chosen.compute}, {chosen.threads} threads, {chosen.tokens_per_s:,.0f} tokens/s, "
+        f"Plan: {parent.config.parameters / 1e6:.2f}M parameters{adapters}, {talk.train_documents:,} "
+        f"conversations, {chosen.steps:,} steps of {chosen.rows * context:,} tokens ({chosen.epochs:.2g} "
+        f"epochs), {chosen.compute}, {chosen.threads} threads, {chosen.tokens_per_s:,.0f} tokens/s, "
         f"about {duration(chosen.wall_s)}."
     )
-    one = _start(config, chosen, parent, corpus, folder, screen, team)
+    one = _start(config, chosen, parent, talk, folder, screen, team)
     trained = one.go()
-    net = one.learner.whole()
-    if net is None:  # the first process writes the files
+    if not team.speaks:  # the first process writes the files
+        one.learner.whole()
         return Result(folder, folder / "model.gguf", trained.score, trained, one.elapsed_s)
+    return _finish(recipe, config, parent, talk, one, trained, tokenizer, screen, began)
+
+
+def _finish(
+    recipe: Recipe,
+    config: FinetuneConfig,
+    parent: Model,
+    talk: Talk,
+    one: PatientRun,
+    trained: Trained,
+    tokenizer: Tokenizer,
+    screen: Screen,
+    began: float,
+) -> Result:
+    """Write the files of a run that has ended, with the weights that did best; compare before and after."""
+    folder = one.folder
+    net = one.learner.whole()
+    assert net is not None
+    step, score = _best_weights(one, net)
+    if isinstance(net, Adapted):
+        net = net.merged()
     wall_s = one.before_s + time.monotonic() - began
-    facts = cards.facts(trained.score, trained, wall_s)
+    facts = {**cards.facts(score or trained.score, trained, wall_s), "best_step": step}
     recipe = dataclasses.replace(recipe, decisions=read_decisions(folder), result=facts)
-    write_recipe(folder, recipe)
-    card = cards.of_finetuning(config, recipe, parent, corpus, trained, config.name or folder.name)
+    card = cards.of_finetuning(config, recipe, parent, talk.kinds, trained, config.name or folder.name)
     path = write_files(folder, to_model(net, tokenizer, card), config.file_type)
+    if config.compare:
+        rows = _compared(config, path, talk, one.plan.context, screen)
+        facts["changes"] = [row.record() for row in rows]
+        card = {**card, "scores": [*(row.score() for row in rows), *card["scores"]]}
+        write_files(folder, to_model(net, tokenizer, card), config.file_type)
+    write_recipe(folder, recipe)
     screen.say(
-        f"Done: {trained.score.bits_per_byte:.3f} bits per byte on held-out answers after {trained.steps:,} "
-        f"steps (planned {chosen.steps:,}) in {duration(wall_s)} (planned {duration(chosen.wall_s)})."
+        f"Done: {(score or trained.score).bits_per_byte:.3f} bits per byte on held-out answers at step "
+        f"{step:,} of {trained.steps:,} in {duration(wall_s)}."
     )
-    return Result(folder, path, trained.score, trained, wall_s)
+    return Result(folder, path, score or trained.score, trained, wall_s)
+
+
+def _best_weights(one: PatientRun, net: Transformer) -> tuple[int, Score | None]:
+    """Give the network the weights that did best on held-out conversations; return their step and score."""
+    known = scores(one.folder)
+    step = best(one.folder) if one.patience else None
+    if step is not None and step != one.step:
+        state = checkpoint.load(checkpoint.place(one.folder / "checkpoints", step))
+        with torch.no_grad():
+            for name, parameter in net.named().items():
+                parameter.copy_(state.tensors[f"model.{name}"])
+        return step, known.get(step)
+    return one.step, known.get(one.step)
+
+
+def _compared(config: FinetuneConfig, path: Path, talk: Talk, context: int, screen: Screen) -> list[Row]:
+    """Return the comparison of the model with what it was, after showing it."""
+    with screen.busy("comparing with the model before"):
+        engines = [
+            open_engine(model, threads=config.threads, context=context)
+            for model in (model_file(config.model), path)
+        ]
+        rows = compare(engines[0], engines[1], talk.held_out_texts(), most=MOST_COMPARED)
+    table = Table(*HEADINGS, box=None, pad_edge=False, header_style="dim")
+    for cells in spelled(rows):
+        table.add_row(*cells)
+    screen.console.print(table)
+    return rows
 
 
 def _start(
     config: FinetuneConfig,
     chosen: FinetunePlan,
     parent: Model,
-    corpus: Corpus,
+    talk: Talk,
     folder: Path,
     screen: Screen,
     team: parallel.Team,
-) -> Run:
+) -> PatientRun:
     """Return the run, at its last checkpoint if it has one."""
     steps = _step_plan(config, chosen)
-    net = from_model(parent, compute=set_up(steps)).to(chosen.device)
+    net: Transformer
+    if config.lora:
+        if team.size > 1 and config.layout == "shards":
+            raise UsageError("Adapters are trained with a copy on each process: leave out layout=shards.")
+        net = from_model(parent, compute=set_up(steps), kind=Adapted)
+        net.adapt(config.lora, config.seed)
+    else:
+        net = from_model(parent, compute=set_up(steps))
+    net.to(chosen.device)
     tokenizer = with_end(parent.tokenizer, TURN_END)
-    held_out = HeldOut(corpus.val, corpus.val_mask, tokenizer, context=chosen.context)
     prompts = [
         tokenizer.chat([{"role": "user", "content": text}], add_generation_prompt=True)
         for text in config.prompts
     ]
-    data = _data(config, corpus, chosen.context, chosen.rows)
-    one = Run(net, data, held_out, tokenizer, steps, folder, screen, prompts, team)
+    data, held_out = talk.data(config, chosen.context, chosen.rows), talk.held_out(chosen.context)
+    one = PatientRun(net, data, held_out, tokenizer, steps, folder, screen, prompts, team)
+    one.patience = config.patience
     one.resume()
     return one
-
-
-def _data(config: FinetuneConfig, corpus: Corpus, context: int, rows: int) -> Conversations:
-    assert corpus.train_mask is not None
-    return Conversations(
-        corpus.train, corpus.train_mask, context=context, rows=rows, seed=config.seed, shuffle=config.shuffle,
-        separator=corpus.tokenizer.special_id(SEPARATOR),
-    )  # fmt: skip
 
 
 def open_parent(path: Path) -> Model:
@@ -180,10 +252,12 @@ def open_parent(path: Path) -> Model:
         )
     model = load(path / "model.gguf")
     found = checkpoint.steps(path / "checkpoints")
-    if not found:
-        return model
+    recipe = read_recipe(path) if (path / "recipe.toml").is_file() else None
+    if not found or (recipe is not None and recipe.settings.get("lora")):
+        return model  # a run with adapters saved nothing but these
+    step = recipe.result.get("best_step", found[-1]) if recipe is not None else found[-1]
     try:
-        state = checkpoint.load(checkpoint.place(path / "checkpoints", found[-1]))
+        state = checkpoint.load(checkpoint.place(path / "checkpoints", step))
     except BadFileError as error:
         raise BadFileError(
             f"{error} Start from {path / 'model.gguf'}, whose weights are rounded, or remove that folder."
@@ -195,42 +269,25 @@ def open_parent(path: Path) -> Model:
     return dataclasses.replace(model, tensors=tensors)
 
 
-def _corpus(
-    config: FinetuneConfig, folder: Path, tokenizer: Tokenizer, context: int, screen: Screen
-) -> Corpus:
-    if config.corpus is not None:
-        corpus = open_corpus(config.corpus)
-        if corpus.tokenizer.vocabulary.tokens != tokenizer.vocabulary.tokens:
-            raise UsageError(f"The corpus {config.corpus} was made with another tokenizer than the model's.")
-    else:
-        corpus = prepare_conversations(
-            list(config.data), folder / "corpus", tokenizer=tokenizer, val_fraction=config.val_fraction,
-            seed=config.seed, max_tokens=context,
-        )  # fmt: skip
-    if corpus.train_mask is None:
-        raise UsageError(f"{corpus.folder} holds documents, not conversations.")
-    screen.say(
-        f"Conversations: {corpus.train_documents:,} to learn from ({len(corpus.train):,} tokens), "
-        f"{corpus.val_documents:,} held out."
-    )
-    for skip in corpus.skipped:
-        screen.say(f"left out: {skip['path']}: {skip['reason']}", "dim")
-    return corpus
+def epochs_for(conversations: int) -> float:
+    """Return how often so many conversations are read: few ones more often (docs/log.md)."""
+    return float(min(12.0, max(2.0, 3.0 * (1000 / max(1, conversations)) ** 0.3)))
 
 
-def _plan(
-    config: FinetuneConfig, parent: Model, rows_per_epoch: float, context: int, began: float
-) -> FinetunePlan:
+def _plan(config: FinetuneConfig, parent: Model, talk: Talk, context: int, began: float) -> FinetunePlan:
     """Return the plan, after a short measurement of this machine."""
+    rows_per_epoch = talk.data(config, context, 1).epoch_steps
     host = machine.measure(config.device, config.compute, config.threads)
-    rows = config.batch or max(1, min(int(rows_per_epoch), BATCH_TOKENS // context))
+    # Few conversations make small steps: a step that holds all of them leaves few steps.
+    rows = config.batch or max(1, min(int(rows_per_epoch / LEAST_STEPS), BATCH_TOKENS // context))
     several = parallel.team().size
     rows = rows if config.batch else -(-rows // several) * several
     micro = machine.micro_rows(host, max(1, rows // several), context)
     shape = dataclasses.replace(parent.config, context=context)
     speed = machine.pace(host, shape, micro, threads=config.threads, limit_s=3.0)
     step_s = speed.step_s(rows // several, micro)
-    steps = config.steps or max(1, round(config.epochs * rows_per_epoch / rows))
+    epochs = config.epochs or epochs_for(talk.train_documents)
+    steps = config.steps or max(1, round(epochs * rows_per_epoch / rows))
     budget_s = None
     if config.time is not None:
         total_s = dial.seconds(config.time)
@@ -248,7 +305,8 @@ def _plan(
 def _step_plan(config: FinetuneConfig, chosen: FinetunePlan) -> StepPlan:
     """Return the plan as the loop takes it."""
     given = dataclasses.asdict(config.optimizer)
-    given |= {name: value for name, value in RATES.items() if given[name] is None}
+    rates = ADAPTER_RATES if config.lora else RATES
+    given |= {name: value for name, value in rates.items() if given[name] is None}
     return StepPlan(
         steps=chosen.steps, rows=chosen.rows, micro_rows=chosen.micro_rows, context=chosen.context,
         device=chosen.device, compute=chosen.compute, threads=chosen.threads, peak_flops=chosen.peak_flops,

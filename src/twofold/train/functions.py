@@ -30,24 +30,26 @@ class HeadLoss(torch.autograd.Function):
         head = head_VD.to(dtype)
         total = torch.zeros((), dtype=torch.float32, device=x_ND.device)
         dx_ND = torch.empty_like(x_ND) if learns else None
-        dhead_VD = torch.zeros_like(head_VD) if learns else None
+        dhead_VD = torch.zeros_like(head_VD) if ctx.needs_input_grad[1] else None
         for start in range(0, x_ND.shape[0], CHUNK):
             x, targets = x_ND[start : start + CHUNK].to(dtype), targets_N[start : start + CHUNK]
             counted = targets >= 0
             index = targets.clamp(min=0)[:, None]
             log_p = torch.log_softmax(x @ head.T, -1, dtype=torch.float32)
             total -= (log_p.gather(1, index)[:, 0] * counted).sum()
-            if dx_ND is not None and dhead_VD is not None:
+            if dx_ND is not None:
                 d_NV = log_p.exp_()
                 d_NV.scatter_add_(1, index, torch.full_like(index, -1, dtype=torch.float32))
                 d_NV = d_NV.mul_(counted[:, None]).to(dtype)
                 dx_ND[start : start + CHUNK] = d_NV @ head
-                dhead_VD += d_NV.T @ x
+                if dhead_VD is not None:
+                    dhead_VD += d_NV.T @ x
         ctx.save_for_backward(dx_ND, dhead_VD)
         return total
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, None]:
-        """Return the kept gradients times the incoming one."""
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor | None, None]:
+        """Return the kept gradients times the incoming one; None for a head that is not learned."""
         dx_ND, dhead_VD = ctx.saved_tensors
-        return dx_ND * gradients[0].to(dx_ND.dtype), dhead_VD * gradients[0], None
+        dhead_VD = None if dhead_VD is None else dhead_VD * gradients[0]
+        return dx_ND * gradients[0].to(dx_ND.dtype), dhead_VD, None

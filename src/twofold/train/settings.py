@@ -79,23 +79,35 @@ class FinetuneConfig:
     """What a finetuning run is told; None means: follows from the data.
 
     `model`: a model.gguf or a run folder (then the unrounded weights of its last checkpoint are used).
-    `data`: files of conversations, or `corpus`: the folder of prepared ones. `time` cuts the number of steps
-    that `epochs` ask for; `steps` overrules both. `batch`: rows of `context` tokens per step.
+    `data`: files of conversations, or `corpus`: the folder of prepared ones. `weights`: of the tokens that
+    are read, each file's share; without them every conversation counts alike. `rehearse`: the share of the
+    model's own answers to general questions, so that it forgets less. `time` cuts the number of steps that
+    `epochs` ask for; `steps` overrules both. `batch`: rows of `context` tokens per step. `lora`: the rank
+    of adapters, 0 trains all weights. `patience`: the run ends when so many scores on held-out
+    conversations in a row were not better than the best, 0 = never. `bad_lines`: what to do about lines
+    that are no conversation. `compare`: measure the model before and after, on held-out conversations and
+    general text.
     """
 
     model: Path
     data: tuple[str, ...] = ()
+    weights: tuple[float, ...] = ()
     corpus: Path | None = None
     out: Path | None = None
     name: str | None = None
     license: str | None = None
-    epochs: float = 3.0
+    rehearse: float = 0.0
+    lora: int = 0
+    patience: int = 3
+    bad_lines: Literal["stop", "skip"] = "stop"
+    compare: bool = True
+    epochs: float | None = None
     time: str | None = None
     steps: int | None = None
     batch: int | None = None
     context: int | None = None
     seed: int = 0
-    val_fraction: float = 0.02
+    val_fraction: float | None = None
     shuffle: bool = True
     device: Literal["auto", "cpu", "cuda"] = "auto"
     compute: Literal["auto", "bfloat16", "float32"] = "auto"
@@ -118,8 +130,14 @@ class FinetuneConfig:
         if any(number is not None and number < 1 for number in (self.steps, self.batch, self.threads)):
             raise ValueError("steps, batch and threads are 1 or more.")
         _check_saving(self)
-        if self.epochs <= 0:
+        if self.epochs is not None and self.epochs <= 0:
             raise ValueError("epochs is above 0.")
+        if self.weights and (len(self.weights) != len(self.data) or min(self.weights) <= 0):
+            raise ValueError("there is one weight per file, above 0.")
+        if not 0 <= self.rehearse < 1:
+            raise ValueError("rehearse is a share, from 0 to below 1.")
+        if self.lora < 0 or self.patience < 0:
+            raise ValueError("lora and patience are 0 or more.")
 
 
 def _check_saving(config: PretrainConfig | FinetuneConfig) -> None:

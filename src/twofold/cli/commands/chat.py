@@ -30,9 +30,13 @@ def command(
 ) -> None:
     """Talk to a model in the terminal. Nothing leaves the machine.
 
+    /fix, /compare, /better and /worse say what an answer should have been, or which of two is better: that is
+    kept on this machine, and `twofold tune` learns from it.
+
     Without a terminal on standard input it answers one prompt (the one piped in, or a greeting) and leaves.
     """
-    from twofold.cli import conversation, terminal
+    from twofold.cli import conversation, labelling, terminal
+    from twofold.run import box
 
     chosen = models.generation(
         models.Generation(temperature=0.7),
@@ -52,9 +56,9 @@ def command(
     if prompt is not None:
         conversation.one_shot(chat, prompt, notes)
     elif terminal.interactive():
-        conversation.loop(
-            chat, str(path.name if model is None else model), notes, in_the_box=model in (None, "box")
-        )
+        name = models.default_name() if model is None else model
+        in_the_box = model in (None, "box") and path == box.path()
+        conversation.loop(chat, name, notes, labelling.Labeller(path, name), in_the_box=in_the_box)
     else:
         piped = ""
         if sys.stdin is not None and not sys.stdin.closed:

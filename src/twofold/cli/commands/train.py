@@ -1,4 +1,4 @@
-"""`twofold train`: from text to two files that talk; from conversations to a model that answers."""
+"""`twofold train`: from text to two files that talk."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -51,13 +51,6 @@ def command(
     seed: Annotated[
         int | None, typer.Option("--seed", metavar="N", help="The same seed gives the same run; default: 0.")
     ] = None,
-    chat: Annotated[
-        bool, typer.Option("--chat", help="The paths are conversations: teach --from's model to answer.")
-    ] = False,
-    base: Annotated[
-        Path | None,
-        typer.Option("--from", metavar="MODEL", help="With --chat: the model.gguf or run to start from."),
-    ] = None,
     settings: models.Settings = None,
 ) -> None:
     """Train a model and leave two files that talk: model.gguf and run.c.
@@ -66,7 +59,7 @@ def command(
     """
     flags = {
         "PATH": paths, "--time": time, "--flops": flops, "--depth": depth, "--out": out, "--val": val,
-        "--vocab": vocab, "--seed": seed, "--chat": chat or None, "--from": base, "--set": settings,
+        "--vocab": vocab, "--seed": seed, "--set": settings,
     }  # fmt: skip
     _check([name for name, value in flags.items() if value], resuming=resume is not None)
 
@@ -79,11 +72,6 @@ def command(
     console = terminal.error_console() if train.speaks() else None
     if resume is not None:
         result = train.resume(resume, console=console)
-    elif base is not None:
-        tuning = train.FinetuneConfig(
-            model=base, data=tuple(paths or ()), time=time, out=out, seed=seed or 0, val_fraction=0.02
-        )
-        result = train.finetune(configs.override(tuning, settings or []), console=console)
     else:
         try:
             shape = ShapeConfig(depth=depth, vocab=vocab)
@@ -107,11 +95,6 @@ def _check(given: list[str], *, resuming: bool) -> None:
         raise UsageError(f"--resume takes the run's own settings; it does not go together with {given[0]}.")
     if not resuming and "PATH" not in given:
         raise UsageError("Say what to read: `twofold train FOLDER`, or go on with a run: `--resume RUN`.")
-    if ("--chat" in given) != ("--from" in given):
-        raise UsageError("--chat and --from go together: conversations teach a model that can already write.")
-    for name in ("--flops", "--depth", "--val", "--vocab"):
-        if "--chat" in given and name in given:
-            raise UsageError(f"{name} has no meaning with --chat: the model is there already.")
 
 
 def _tell(result: "Result | Improved") -> None:

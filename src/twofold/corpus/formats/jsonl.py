@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from twofold.base.errors import BadFileError
+from twofold.tokens.conversation import whole_characters
 
 
 def read(stream: io.BufferedReader, where: str) -> Iterator[str]:
@@ -37,14 +38,3 @@ def records(stream: io.BufferedReader, where: str) -> Iterator[tuple[int, dict[s
         if not isinstance(record, dict):
             raise BadFileError(f"{where}, line {number}: expected an object, found {type(record).__name__}.")
         yield number, record
-
-
-def whole_characters(text: str, where: str) -> str:
-    """Return `text`. Raises BadFileError when it holds half a surrogate pair, as JSON can spell."""
-    try:
-        text.encode()
-    except UnicodeEncodeError as error:
-        raise BadFileError(
-            f"{where}: half a character (a lone surrogate) at position {error.start}."
-        ) from error
-    return text

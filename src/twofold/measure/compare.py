@@ -1,0 +1,186 @@
+"""Two models on the same items: is the second better, or worse, or is it noise?
+
+Each item (a conversation, a passage) costs a model some nats. Both models are asked about the same items, and
+what counts is the difference item by item: most of the spread between items is common to both and drops out
+(a paired test). The figure is bits per byte, a ratio of sums; its standard error is that of a ratio estimator
+(Cochran, Sampling Techniques, 3rd ed., section 6.4), and 1.96 of them on each side are the interval. With
+fewer than 30 items the normal distribution is too hopeful, and Student's is taken instead.
+
+An answer costs what the model needs to write it, the end of its turn included; a passage likewise.
+Not covered: tasks with right and wrong answers (they bring their own scores), more than two models.
+"""
+
+import dataclasses
+import json
+import math
+from collections.abc import Callable, Sequence
+from importlib import resources
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from twofold.base.errors import UsageError
+from twofold.measure.bits_per_byte import bits_per_byte
+from twofold.tokens.conversation import Conversation, encode
+
+if TYPE_CHECKING:
+    from twofold.run import Engine
+
+GENERAL = "general text"
+_BATCH = 128  # tokens handed to the engine at once
+# Student's t, two-sided 95 %, for 1 to 29 degrees of freedom.
+_STUDENT = (
+    12.71, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160, 2.145, 2.131,
+    2.120, 2.110, 2.101, 2.093, 2.086, 2.080, 2.074, 2.069, 2.064, 2.060, 2.056, 2.052, 2.048, 2.045,
+)  # fmt: skip
+
+
+@dataclasses.dataclass(frozen=True)
+class Cost:
+    """What one item costs a model: `nats`, for `bytes` of text."""
+
+    nats: float
+    bytes: int
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Row:
+    """One kind of items before and after, in bits per byte; `error` is half of the difference's interval.
+
+    None where a single item tells nothing about the spread.
+    """
+
+    name: str
+    items: int
+    before: float
+    after: float
+    error: float | None
+
+    @property
+    def difference(self) -> float:
+        """Bits per byte more than before: below 0 is better."""
+        return self.after - self.before
+
+    @property
+    def better(self) -> bool:
+        """Whether it is better beyond doubt: the interval lies below 0."""
+        return self.error is not None and self.difference + self.error < 0
+
+    def not_worse(self, margin: float) -> bool:
+        """Return whether all of the interval lies below `margin`, a share of what it was before."""
+        return self.difference + (self.error or 0.0) < margin * self.before
+
+    def record(self) -> dict[str, float | int | str | None]:
+        """Return the row as JSON holds it."""
+        return dataclasses.asdict(self)
+
+    def score(self) -> dict[str, float | str]:
+        """Return the row as a score of a model's card."""
+        name = f"bits per byte, {self.name}"
+        return {
+            "name": name,
+            "value": round(self.after, 4),
+            "before": round(self.before, 4),
+            "split": "held out",
+        }
+
+
+HEADINGS = ("bits per byte", "items", "before", "after", "difference")
+
+
+def spelled(rows: Sequence[Row]) -> list[tuple[str, ...]]:
+    """Return the rows as people read them, a text per column of HEADINGS."""
+    found: list[tuple[str, ...]] = []
+    for one in rows:
+        error = f" ± {one.error:.4f}" if one.error is not None else ""
+        cells = (f"{one.before:.4f}", f"{one.after:.4f}", f"{one.difference:+.4f}{error}")
+        found.append((one.name, f"{one.items:,}", *cells))
+    return found
+
+
+def row(name: str, before: Sequence[Cost], after: Sequence[Cost]) -> Row:
+    """Return the comparison of two models' costs of the same items. Raises UsageError when there are none."""
+    if not before or len(before) != len(after):
+        raise UsageError(f"There is nothing to compare on: {name}.")
+    bits = 1 / math.log(2)
+    size = np.array([cost.bytes for cost in before], float)
+    first, second = (np.array([cost.nats for cost in costs]) * bits for costs in (before, after))
+    gain = second - first
+    ratio, n = float(gain.sum() / size.sum()), len(size)
+    error = None
+    if n > 1:
+        spread = float(np.sqrt(n / (n - 1) * np.square(gain - ratio * size).sum()) / size.sum())
+        error = (_STUDENT[n - 2] if n <= len(_STUDENT) + 1 else 1.96) * spread
+    was = float(first.sum() / size.sum())
+    return Row(name=name, items=n, before=was, after=was + ratio, error=error)
+
+
+def of_answers(engine: "Engine", conversations: Sequence[Conversation]) -> list[Cost]:
+    """Return what the assistant's words cost the model, conversation by conversation.
+
+    A conversation longer than the model's window is read as far as it goes.
+    """
+    costs = []
+    for conversation in conversations:
+        ids, mask = encode(conversation, engine.tokenizer)
+        ids, mask = ids[1 : engine.context + 1], mask[1 : engine.context + 1]
+        wanted = np.array([*mask[1:], 0], bool)
+        nats = 0.0
+        for at in range(0, len(ids) - 1, _BATCH):
+            tokens = ids[at : at + _BATCH]
+            positions = np.arange(at, at + len(tokens))
+            chosen = wanted[positions]
+            logits_NV = engine.forward(tokens, np.zeros(len(tokens)), positions, chosen)
+            targets = np.asarray(ids)[positions[chosen] + 1]
+            nats += sum(_cost(logits, target) for logits, target in zip(logits_NV, targets, strict=True))
+        costs.append(Cost(nats, max(1, conversation.learned_bytes)))
+    return costs
+
+
+def of_passages(engine: "Engine", passages: Sequence[str]) -> list[Cost]:
+    """Return what each passage of plain text costs the model."""
+    scores = [bits_per_byte(engine, [passage]) for passage in passages]
+    return [Cost(score.nats, score.bytes) for score in scores]
+
+
+def general_text() -> list[str]:
+    """Return passages of public-domain English that no recipe here trains on, about 40 kB."""
+    found: list[str] = json.loads((resources.files("twofold.measure") / "prose.json").read_text("utf-8"))[
+        "passages"
+    ]
+    return found
+
+
+def compare(
+    before: "Engine",
+    after: "Engine",
+    conversations: dict[str, list[Conversation]],
+    *,
+    most: int = 400,
+    text: Sequence[str] | None = None,
+    progress: Callable[[str], object] | None = None,
+) -> list[Row]:
+    """Return a row per kind of conversation, and one for general text, last.
+
+    `most`: conversations of each kind, the first ones. `text`: passages instead of the general ones.
+    `progress` hears what is being measured.
+    """
+    rows = []
+    for name, some in conversations.items():
+        if not some:
+            continue
+        if progress is not None:
+            progress(name)
+        both = [of_answers(engine, some[:most]) for engine in (before, after)]
+        rows.append(row(name, *both))
+    if progress is not None:
+        progress(GENERAL)
+    passages = general_text() if text is None else text
+    rows.append(row(GENERAL, *(of_passages(engine, passages) for engine in (before, after))))
+    return rows
+
+
+def _cost(logits_V: "np.ndarray[tuple[int, ...], np.dtype[np.float32]]", target: int) -> float:
+    """Return -ln p of the target."""
+    shifted = (logits_V - logits_V.max()).astype(np.float64)
+    return float(np.log(np.exp(shifted).sum()) - shifted[int(target)])

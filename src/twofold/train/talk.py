@@ -1,0 +1,151 @@
+"""The conversations of a finetuning run: one kind per file, with its weight, prepared and mixed.
+
+Each file becomes a corpus of its own below `corpus/`, so that each has its held-out part and its line in the
+comparison. Without weights every conversation counts alike; with them each kind gets its share of the tokens
+that are read. The model's own answers (rehearsal.py) are one kind more.
+
+Not covered: corpora that do not fit into memory, if there are several.
+"""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from twofold.base.errors import UsageError
+from twofold.corpus import Corpus, open_corpus, prepare_conversations
+from twofold.corpus.conversations import conversations, held_out_conversations
+from twofold.run import load as open_engine
+from twofold.tokens import Tokenizer
+from twofold.tokens.conversation import Conversation
+from twofold.train import rehearsal
+from twofold.train.data import Conversations, Data, Mixture
+from twofold.train.evaluation import HeldOut, HeldOutMixture
+from twofold.train.export import SEPARATOR
+from twofold.train.settings import FinetuneConfig
+
+HELD_OUT = 0.2  # of the model's own answers
+
+
+@dataclasses.dataclass(frozen=True)
+class Talk:
+    """A run's kinds of conversations by name, and their weights; None when all conversations are alike."""
+
+    kinds: dict[str, Corpus]
+    weights: list[float] | None
+    tokenizer: Tokenizer
+
+    def data(self, config: FinetuneConfig, context: int, rows: int) -> Data:
+        """Return what the loop reads."""
+        how = dict(
+            context=context, rows=rows, seed=config.seed, shuffle=config.shuffle,
+            separator=self.tokenizer.special_id(SEPARATOR),
+        )  # fmt: skip
+        parts = [(one.train, one.train_mask) for one in self.kinds.values() if one.train_mask is not None]
+        if len(parts) == 1:
+            return Conversations(*parts[0], **how)  # type: ignore[arg-type]
+        return Mixture(parts, self.shares(), **how)
+
+    def held_out(self, context: int) -> HeldOut:
+        """Return what the run is judged by on the way: every kind by its share."""
+        parts = [
+            HeldOut(one.val, one.val_mask, self.tokenizer, context=context) for one in self.kinds.values()
+        ]
+        return parts[0] if len(parts) == 1 else HeldOutMixture(parts, self.shares())
+
+    def shares(self) -> list[float]:
+        """Return the weight of each kind."""
+        return self.weights or [float(len(one.train)) for one in self.kinds.values()]
+
+    @property
+    def train_documents(self) -> int:
+        """The number of conversations to learn from."""
+        return sum(one.train_documents for one in self.kinds.values())
+
+    def held_out_texts(self) -> dict[str, list[Conversation]]:
+        """Return the held-out conversations of each kind, as text."""
+        return {name: held_out_conversations(one.folder) for name, one in self.kinds.items()}
+
+
+def prepare(
+    config: FinetuneConfig, folder: Path, tokenizer: Tokenizer, context: int, say: Callable[[str], object]
+) -> Talk:
+    """Return the conversations of a run, read and written to its folder, or found there.
+
+    `say` hears what there is and what was left out. Raises UsageError or BadFileError.
+    """
+    if config.corpus is not None:
+        corpus = open_corpus(config.corpus)
+        if corpus.tokenizer.vocabulary.tokens != tokenizer.vocabulary.tokens:
+            raise UsageError(f"The corpus {config.corpus} was made with another tokenizer than the model's.")
+        kinds = {config.corpus.name: corpus}
+    else:
+        kinds = {
+            name: _prepared(config, folder / "corpus" / name, [path], tokenizer, context)
+            for name, path in zip(names(config.data), config.data, strict=True)
+        }
+    for name, corpus in kinds.items():
+        if corpus.train_mask is None:
+            raise UsageError(f"{corpus.folder} holds documents, not conversations.")
+        say(
+            f"{name}: {corpus.train_documents:,} conversations to learn from ({len(corpus.train):,} tokens), "
+            f"{corpus.val_documents:,} held out."
+        )
+        for skip in corpus.skipped:
+            say(
+                f"left out: {skip['path']}: {skip['reason']}"
+                if skip["path"]
+                else f"left out: {skip['reason']}"
+            )
+    weights = list(config.weights) or None
+    if config.rehearse:
+        before = weights or [float(len(corpus.train)) for corpus in kinds.values()]
+        kinds[rehearsal.NAME] = _rehearsed(config, folder, tokenizer, context, say)
+        weights = [weight / sum(before) * (1 - config.rehearse) for weight in before] + [config.rehearse]
+    return Talk(kinds, weights, tokenizer)
+
+
+def names(data: Sequence[str]) -> list[str]:
+    """Return a name for each file: what it is called, without its extensions, numbered if need be."""
+    found: list[str] = []
+    for path in data:
+        stem = name = Path(path).name.split(".")[0] or "talk"
+        number = 1
+        while name in found:
+            number += 1
+            name = f"{stem}-{number}"
+        found.append(name)
+    return found
+
+
+def _prepared(
+    config: FinetuneConfig, folder: Path, paths: list[str], tokenizer: Tokenizer, context: int
+) -> Corpus:
+    return prepare_conversations(
+        paths, folder, tokenizer=tokenizer, val_fraction=config.val_fraction, seed=config.seed,
+        max_tokens=context, bad_lines=config.bad_lines,
+    )  # fmt: skip
+
+
+def _rehearsed(
+    config: FinetuneConfig, folder: Path, tokenizer: Tokenizer, context: int, say: Callable[[str], object]
+) -> Corpus:
+    """Return the corpus of the model's own answers, to all questions that the conversations do not ask."""
+    path = folder / "own-answers.jsonl"
+    if not path.exists():
+        say("Letting the model answer general questions, to rehearse what it knows …")
+        asked = {
+            rehearsal.plain(message["content"])
+            for one in conversations(list(config.data), bad=lambda _: None)
+            for message in one.messages
+            if message["role"] == "user" and isinstance(message["content"], str)
+        }
+        engine = open_engine(model_file(config.model), context=context, threads=config.threads)
+        rehearsal.write(engine, path, seed=config.seed, avoid=asked)
+    # The better part of them is not read often, so a fifth can be held out to see forgetting by.
+    config = dataclasses.replace(config, val_fraction=HELD_OUT)
+    return _prepared(config, folder / "corpus" / rehearsal.NAME, [str(path)], tokenizer, context)
+
+
+def model_file(model: Path) -> Path:
+    """Return what the engine opens of a model: a run folder's model.gguf, else the path itself."""
+    return model / "model.gguf" if (model / "model.gguf").is_file() else model
