@@ -17,7 +17,18 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 
 # The order in which the talk meets them; tests/house checks that no folder is missing.
-TALK_ORDER = ("parameters", "run", "tokens", "corpus", "train", "environments", "measure", "kernel", "cli", "base")
+TALK_ORDER = (
+    "parameters",
+    "run",
+    "tokens",
+    "corpus",
+    "train",
+    "environments",
+    "measure",
+    "kernel",
+    "cli",
+    "base",
+)
 
 # What stands beside src/: a line each, shown when it is there.
 BESIDE = {

@@ -20,8 +20,8 @@ from twofold.train.data import IGNORED, Batch, Conversations, Mixture  # noqa: E
 from twofold.train.export import from_model  # noqa: E402
 from twofold.train.finetune import epochs_for, open_parent  # noqa: E402
 from twofold.train.folder import read_recipe  # noqa: E402
-from twofold.train.step import gradients  # noqa: E402
 from twofold.train.patience import best, scores  # noqa: E402
+from twofold.train.step import gradients  # noqa: E402
 from twofold.train.talk import names  # noqa: E402
 
 

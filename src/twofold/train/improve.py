@@ -41,6 +41,7 @@ from twofold.train.policy import Method
 from twofold.train.reinforce import Learning
 from twofold.train.rounds import MODES, RoundPlan, Rounds, evaluations, solver_rewards
 from twofold.train.schedule import Schedule, ScheduleConfig
+from twofold.train.transformer import Transformer
 from twofold.train.watching import Watch
 
 DEFAULT_TIME = "20m"
@@ -149,7 +150,7 @@ def _run(folder: Path, watch: Watch) -> Improved:
     threads = config.threads or machine.cores()
     torch.set_num_threads(threads)
     torch.set_flush_denormal(True)
-    net = from_model(parent, compute=getattr(torch, config.compute)).to(config.device)
+    net: Transformer = from_model(parent, compute=getattr(torch, config.compute)).to(config.device)
     examples = _examples(config, folder, task, parent, watch)
     plan = _plan(config, len(examples) if examples else 0, threads, time.monotonic() - began)
     watch.say(_spell(config, plan, parent))

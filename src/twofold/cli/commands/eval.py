@@ -150,7 +150,7 @@ def _engine(path: Path, threads: int | None, settings: list[str]) -> "Engine":
 
 def _ask(engine: "Engine", prepared: "list[Task]", answers: Any, reports: "list[Report]") -> None:
     """Ask every task, with a bar of progress; finished ones are added to `reports` one by one."""
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
     from twofold.cli import terminal
     from twofold.measure import evaluation
@@ -159,9 +159,11 @@ def _ask(engine: "Engine", prepared: "list[Task]", answers: Any, reports: "list[
     with Progress(*columns, console=terminal.error_console(), transient=True) as bars:
         for task in prepared:
             bar = bars.add_task(task.name, total=len(task.questions))
-            reports.append(
-                evaluation.evaluate(engine, task, answers, lambda n, bar=bar: bars.update(bar, completed=n))
-            )
+
+            def done(n: int, bar: TaskID = bar) -> None:
+                bars.update(bar, completed=n)
+
+            reports.append(evaluation.evaluate(engine, task, answers, done))
             bars.remove_task(bar)
 
 
