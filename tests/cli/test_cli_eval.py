@@ -16,7 +16,12 @@ ARC = [
     for n in range(6)
 ]
 BLIMP = [
-    {"UID": f"{term}_{n % 2}", "good": f"The {term} argue {n}.", "bad": f"The {term} argues {n}.", "term": term}
+    {
+        "UID": f"{term}_{n % 2}",
+        "good": f"The {term} argue {n}.",
+        "bad": f"The {term} argues {n}.",
+        "term": term,
+    }
     for term in ("agreement", "islands")
     for n in range(4)
 ]

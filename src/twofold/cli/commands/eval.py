@@ -1,6 +1,7 @@
 """`twofold eval`: benchmarks, with standard errors and how much of them the training data held."""
 
 import fnmatch
+import functools
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -10,6 +11,7 @@ import typer
 from twofold.cli import models
 
 if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
     from rich.table import Table
 
     from twofold.measure.evaluation import Report, Score, Task
@@ -159,10 +161,14 @@ def _ask(engine: "Engine", prepared: "list[Task]", answers: Any, reports: "list[
     with Progress(*columns, console=terminal.error_console(), transient=True) as bars:
         for task in prepared:
             bar = bars.add_task(task.name, total=len(task.questions))
-            reports.append(
-                evaluation.evaluate(engine, task, answers, lambda n, bar=bar: bars.update(bar, completed=n))
-            )
+            tell = functools.partial(_tell, bars, bar)
+            reports.append(evaluation.evaluate(engine, task, answers, tell))
             bars.remove_task(bar)
+
+
+def _tell(bars: "Progress", bar: "TaskID", done: int) -> None:
+    """Show how many items of a task are done."""
+    bars.update(bar, completed=done)
 
 
 # ---- contamination
