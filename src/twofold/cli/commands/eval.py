@@ -1,6 +1,7 @@
 """`twofold eval`: benchmarks, with standard errors and how much of them the training data held."""
 
 import fnmatch
+import functools
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -10,6 +11,7 @@ import typer
 from twofold.cli import models
 
 if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
     from rich.table import Table
 
     from twofold.measure.evaluation import Report, Score, Task
@@ -150,7 +152,7 @@ def _engine(path: Path, threads: int | None, settings: list[str]) -> "Engine":
 
 def _ask(engine: "Engine", prepared: "list[Task]", answers: Any, reports: "list[Report]") -> None:
     """Ask every task, with a bar of progress; finished ones are added to `reports` one by one."""
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     from twofold.cli import terminal
     from twofold.measure import evaluation
@@ -159,12 +161,14 @@ def _ask(engine: "Engine", prepared: "list[Task]", answers: Any, reports: "list[
     with Progress(*columns, console=terminal.error_console(), transient=True) as bars:
         for task in prepared:
             bar = bars.add_task(task.name, total=len(task.questions))
-
-            def done(n: int, bar: TaskID = bar) -> None:
-                bars.update(bar, completed=n)
-
-            reports.append(evaluation.evaluate(engine, task, answers, done))
+            tell = functools.partial(_tell, bars, bar)
+            reports.append(evaluation.evaluate(engine, task, answers, tell))
             bars.remove_task(bar)
+
+
+def _tell(bars: "Progress", bar: "TaskID", done: int) -> None:
+    """Show how many items of a task are done."""
+    bars.update(bar, completed=done)
 
 
 # ---- contamination
