@@ -27,11 +27,12 @@ def test_a_difference_common_to_all_items_is_sure_and_noise_is_not() -> None:
     sure = compare.row("a", before, better)
     assert sure.difference == pytest.approx(-1 / LN2 / 10, rel=0.1)
     assert sure.better
-    assert sure.not_worse(0.0)
+    assert not sure.worse(0.0)
     unsure = compare.row("b", before, noise)
     assert not unsure.better
-    assert not unsure.not_worse(0.0)
-    assert not compare.row("c", better, before).not_worse(0.02)
+    assert not unsure.worse(0.0)  # noise
+    assert compare.row("c", better, before).worse(0.02)
+    assert not compare.row("c", better, before).worse(0.5)  # within the margin
     assert compare.row("d", before[:1], better[:1]).error is None
 
 

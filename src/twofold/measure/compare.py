@@ -66,9 +66,9 @@ class Row:
         """Whether it is better beyond doubt: the interval lies below 0."""
         return self.error is not None and self.difference + self.error < 0
 
-    def not_worse(self, margin: float) -> bool:
-        """Return whether all of the interval lies below `margin`, a share of what it was before."""
-        return self.difference + (self.error or 0.0) < margin * self.before
+    def worse(self, margin: float) -> bool:
+        """Return whether it is worse beyond doubt and by more than `margin`, a share of what it was."""
+        return self.difference > margin * self.before and self.difference > (self.error or 0.0)
 
     def record(self) -> dict[str, float | int | str | None]:
         """Return the row as JSON holds it."""

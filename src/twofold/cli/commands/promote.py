@@ -29,8 +29,8 @@ def command(
     """Make a run's model the default that chat, complete and probe open, if it wins.
 
     Both models answer the run's held-out conversations and read general text. The new one wins when it is
-    better on some conversations beyond doubt (a paired test) and not worse on anything by more than the
-    margin. The one before is kept: `twofold rollback`.
+    better on some conversations beyond doubt (a paired test), and on nothing worse beyond doubt by more than
+    the margin. The one before is kept: `twofold rollback`.
     """
     from rich.table import Table
 
@@ -72,9 +72,9 @@ def command(
 
 def lost(rows: "list[Row]", margin: float) -> str | None:
     """Return why a model does not win, as half a sentence; None when it wins."""
-    worse = [row.name for row in rows if not row.not_worse(margin)]
+    worse = [row.name for row in rows if row.worse(margin)]
     if worse:
-        return f"on {' and '.join(worse)} it may be worse by more than {100 * margin:.3g} %"
+        return f"on {' and '.join(worse)} it is worse by more than {100 * margin:.3g} %"
     if not any(row.better for row in rows if row.name not in KEEPS):
         return "on no kind of held-out conversations is it better beyond doubt"
     return None
