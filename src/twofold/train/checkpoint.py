@@ -134,7 +134,7 @@ def verify(path: Path) -> None:
     """
     if not hashed(path) and (path / TENSORS).is_file():
         return
-    lines = (path / SUMS).read_text(encoding="ascii").splitlines()
+    lines = (path / SUMS).read_text(encoding="ascii", errors="replace").splitlines()
     sums = {name: digest for digest, _, name in (line.partition("  ") for line in lines)}
     if FACTS not in sums:
         raise BadFileError(f"{SUMS} is not whole")
