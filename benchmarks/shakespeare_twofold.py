@@ -28,7 +28,7 @@ from twofold.train.settings import plain
 RECIPES: dict[str, dict[str, Any]] = {
     "bytes": {
         "vocab": 320, "depth": 2, "width": 128, "heads": 4, "kv_heads": 2, "ffn": 384, "context": 64,
-        "rows": 16, "steps": 180, "muon_lr": 0.05, "embedding_lr": 0.1, "head_lr": 0.01, "momentum": 0.9,
+        "rows": 16, "steps": 160, "muon_lr": 0.05, "embedding_lr": 0.1, "head_lr": 0.01, "momentum": 0.9,
         "decay": 0.8,
     },
     "bpe": {
