@@ -43,6 +43,16 @@ MaxTokens = Annotated[
 Threads = Annotated[
     int | None, typer.Option("--threads", "-t", metavar="N", help="CPU threads; default: all cores.")
 ]
+RunFolder = Annotated[
+    Path | None, typer.Option("--out", metavar="FOLDER", help="Where the run goes; default: runs/NAME.")
+]
+Resume = Annotated[
+    Path | None,
+    typer.Option("--resume", metavar="RUN", help="Go on with a run that was stopped or killed."),
+]
+RunSeed = Annotated[
+    int | None, typer.Option("--seed", metavar="N", help="The same seed gives the same run; default: 0.")
+]
 Settings = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Any other setting; a wrong key lists them."),

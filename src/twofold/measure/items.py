@@ -18,6 +18,7 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from twofold.measure.likelihood import Likelihood
 
@@ -206,3 +207,18 @@ def parted(query: str) -> tuple[str, dict[str, str]]:
     found = {line[0]: line[3:] for line in query.splitlines() if line[1:3] == ". " and "A" <= line[0] <= "Z"}
     question = re.split(r"\n(?:Choices:\n)?A\. ", query, maxsplit=1)[0]
     return re.sub(r"(?m)^(?:Context|Question|Q):\s*", "", question).strip(), found
+
+
+def lettered(record: Mapping[str, Any]) -> Label:
+    """Return a question whose answers are listed under letters, as llm-foundry's files have it."""
+    query, choices, gold = need(record, "query").rstrip(), tuple(record["choices"]), int(record["gold"])
+    question, answers = parted(query)
+    text = f"{question} {answers.get(choices[gold], '')}".strip()
+    return Label(prompt=query, choices=choices, gold=gold, text=text)
+
+
+def worded(record: Mapping[str, Any]) -> Choice:
+    """Return a question of ARC, each of whose answers is judged by how likely its text is."""
+    query, choices, gold = need(record, "query").strip(), tuple(record["choices"]), int(record["gold"])
+    text = f"{query.removeprefix('Question:').strip()} {choices[gold]}"
+    return Choice(prompt=f"{query}\nAnswer:", choices=choices, gold=gold, text=text)

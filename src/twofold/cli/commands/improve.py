@@ -35,16 +35,9 @@ def command(
             "--imitate", metavar="N", min=1, help="First learn N examples by the task's own solver."
         ),
     ] = None,
-    out: Annotated[
-        Path | None, typer.Option("--out", metavar="FOLDER", help="Where the run goes; default: runs/NAME.")
-    ] = None,
-    resume: Annotated[
-        Path | None,
-        typer.Option("--resume", metavar="RUN", help="Go on with a run that was stopped or killed."),
-    ] = None,
-    seed: Annotated[
-        int | None, typer.Option("--seed", metavar="N", help="The same seed gives the same run; default: 0.")
-    ] = None,
+    out: models.RunFolder = None,
+    resume: models.Resume = None,
+    seed: models.RunSeed = None,
     settings: models.Settings = None,
 ) -> None:
     """Improve a model at a task whose answers a program can check.

@@ -1,6 +1,5 @@
 """`twofold train`: from text to two files that talk."""
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -34,13 +33,8 @@ def command(
         int | None,
         typer.Option("--depth", metavar="N", min=1, max=48, help="The number of layers; all sizes follow."),
     ] = None,
-    out: Annotated[
-        Path | None, typer.Option("--out", metavar="FOLDER", help="Where the run goes; default: runs/NAME.")
-    ] = None,
-    resume: Annotated[
-        Path | None,
-        typer.Option("--resume", metavar="RUN", help="Go on with a run that was stopped or killed."),
-    ] = None,
+    out: models.RunFolder = None,
+    resume: models.Resume = None,
     val: Annotated[
         list[str] | None,
         typer.Option("--val", metavar="PATH", help="Held-out text; default: 2 % of the documents."),
@@ -48,9 +42,7 @@ def command(
     vocab: Annotated[
         int | None, typer.Option("--vocab", metavar="N", help="Size of the vocabulary, a multiple of 64.")
     ] = None,
-    seed: Annotated[
-        int | None, typer.Option("--seed", metavar="N", help="The same seed gives the same run; default: 0.")
-    ] = None,
+    seed: models.RunSeed = None,
     settings: models.Settings = None,
 ) -> None:
     """Train a model and leave two files that talk: model.gguf and run.c.

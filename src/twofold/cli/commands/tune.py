@@ -37,16 +37,9 @@ def command(
             "--lora", metavar="RANK", min=1, help="Train adapters of this rank instead of all weights."
         ),
     ] = None,
-    out: Annotated[
-        Path | None, typer.Option("--out", metavar="FOLDER", help="Where the run goes; default: runs/NAME.")
-    ] = None,
-    resume: Annotated[
-        Path | None,
-        typer.Option("--resume", metavar="RUN", help="Go on with a run that was stopped or killed."),
-    ] = None,
-    seed: Annotated[
-        int | None, typer.Option("--seed", metavar="N", help="The same seed gives the same run; default: 0.")
-    ] = None,
+    out: models.RunFolder = None,
+    resume: models.Resume = None,
+    seed: models.RunSeed = None,
     settings: models.Settings = None,
 ) -> None:
     """Teach a model to answer. Only the assistant's words are learned.

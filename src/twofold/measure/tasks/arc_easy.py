@@ -6,7 +6,7 @@ new line "Answer:", and the likelihood of each answer's text. Its test part.
 
 from typing import Any
 
-from twofold.measure.items import Choice, Item, need
+from twofold.measure.items import Item, worded
 
 DATA = ("arc_easy",)
 HEADLINE = "acc_norm"
@@ -19,6 +19,4 @@ SAMPLE: dict[str, Any] = {
 
 def items(record: dict[str, Any], source: str) -> list[Item]:
     """Return the question."""
-    query, choices, gold = need(record, "query").strip(), tuple(record["choices"]), int(record["gold"])
-    text = f"{query.removeprefix('Question:').strip()} {choices[gold]}"
-    return [Choice(prompt=f"{query}\nAnswer:", choices=choices, gold=gold, text=text)]
+    return [worded(record)]

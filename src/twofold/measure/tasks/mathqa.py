@@ -7,7 +7,7 @@ four of the five answers, so scores are not comparable with the harness's.
 
 from typing import Any
 
-from twofold.measure.items import Item, Label, need, parted
+from twofold.measure.items import Item, lettered
 
 DATA = ("math_qa",)
 HEADLINE = "acc"
@@ -20,7 +20,4 @@ SAMPLE: dict[str, Any] = {
 
 def items(record: dict[str, Any], source: str) -> list[Item]:
     """Return the question."""
-    query, choices, gold = need(record, "query").rstrip(), tuple(record["choices"]), int(record["gold"])
-    question, answers = parted(query)
-    text = f"{question} {answers.get(choices[gold], '')}".strip()
-    return [Label(prompt=query, choices=choices, gold=gold, text=text)]
+    return [lettered(record)]
