@@ -192,6 +192,60 @@ def test_a_write_that_is_cut_anywhere_leaves_the_step_before(tmp_path, monkeypat
     assert expected == 3
 
 
+class Rows:
+    """Some rows of a tensor, as a process has them that trains a model in shards."""
+
+    def __init__(self, rows):
+        self.rows = rows
+
+    def to_local(self):
+        return self.rows
+
+
+def parts(step, size):
+    """Return the states of `size` processes that together are `state(step)`."""
+    whole = state(step)
+    rows = whole.tensors["model.a"].chunk(size)
+    return [State(step, {**whole.tensors, "model.a": Rows(one)}, whole.facts) for one in rows]
+
+
+def test_a_step_of_shards_counts_when_every_process_has_written_its_part(tmp_path, monkeypatch):
+    def gone(*_):
+        raise OSError(errno.EIO, "gone")
+
+    rings = [Ring(tmp_path, rank, 2) for rank in range(2)]
+    for step in range(1, 5):
+        for ring, part in zip(rings, parts(step, 2), strict=True):
+            ring.write(part, step)
+        assert same(Ring(tmp_path).read(), state(step))
+    rings[0].write(parts(5, 2)[0], 5)  # and the other one is lost
+    assert same(Ring(tmp_path).read(), state(4))
+    # Whoever goes on, and as how many, leaves step 4 alone until there is another.
+    for size in (1, 2):
+        again = Ring(tmp_path, 0, size)
+        again.read()
+        assert again.next > 5
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "pwritev", gone)
+            with pytest.raises(OSError, match="gone"):
+                again.write(parts(5, size)[0])
+        assert same(Ring(tmp_path).read(), state(4)), size
+
+
+def test_a_team_of_another_size_takes_over_the_ring(tmp_path):
+    for number, size in enumerate((4, 2, 1, 2)):
+        rings = [Ring(tmp_path, rank, size) for rank in range(size)]
+        before = rings[0].read()
+        assert before is None if number == 0 else same(before, state(3 * number))
+        for step in range(3 * number + 1, 3 * number + 4):
+            now = rings[0].next
+            for ring, part in zip(rings, parts(step, size), strict=True):
+                ring.write(part if size > 1 else state(step), now)
+        names = {path.name for path in tmp_path.glob("ring-*")}
+        assert len(names) == 2 * size, "those of the team before are gone"
+    assert names == {f"ring-{slot}.{rank}-of-2.safetensors" for slot in (0, 1) for rank in (0, 1)}
+
+
 def test_a_flipped_bit_anywhere_in_the_ring_is_noticed(tmp_path):
     ring = Ring(tmp_path)
     ring.write(state(1))
@@ -307,7 +361,7 @@ def test_the_ring_takes_no_more_than_its_share(tmp_path, monkeypatch):
     monkeypatch.setattr(time, "perf_counter", lambda: clock[0])
     written = []
 
-    def slow(content):
+    def slow(content, number):
         written.append(content.step)
         clock[0] += 0.5
 
@@ -328,7 +382,7 @@ def test_one_slow_write_costs_no_copy_when_the_others_were_quick(tmp_path, monke
     monkeypatch.setattr(time, "perf_counter", lambda: clock[0])
     written = []
 
-    def write(content):
+    def write(content, number):
         written.append(content.step)
         clock[0] += {50: 0.4, 51: 1.0}.get(content.step, 0.01)
 

@@ -53,6 +53,8 @@ def several(text, tmp_path_factory):
         "one, then four": run("one", 4, resume=True),
         "lost": run("lost", 2, "shards", kill=[1, 14]),
         "lost, then two": run("lost", 2, resume=True),
+        "lost part": run("lostpart", 4, "shards", kill=[2, 14], settings={"checkpoint_steps": 10_000}),
+        "lost part, then one": run("lostpart", 1, resume=True),
         "lost copy": run("lostcopy", 2, "copies", kill=[1, 14], settings={"checkpoint_steps": 10_000}),
         "lost copy, then one": run("lostcopy", 1, resume=True),
         "uneven": run("uneven", 3),
@@ -73,8 +75,12 @@ def losses(folder, key="loss_nats"):
 
 
 @pytest.mark.parametrize(
-    "name", ["copies", "four, then one", "one, then four", "lost, then two", "lost copy, then one"]
-)
+    "name",
+    [
+        "copies", "four, then one", "one, then four", "lost, then two", "lost part, then one",
+        "lost copy, then one",
+    ],
+)  # fmt: skip
 def test_the_losses_are_those_of_one_process(alone, several, name):
     result = several[name]
     assert set(result["codes"]) == {0}, result["said"]
@@ -123,10 +129,12 @@ def test_the_loss_of_a_process_ends_the_others_in_a_sentence(several, name):
     assert "Traceback" not in first
 
 
-def test_a_lost_copy_loses_at_most_the_last_steps(several):
-    # The process that is left had saved the step before, or, as writing takes its share of time, one earlier.
-    said = several["lost copy, then one"]["said"][0]
+@pytest.mark.parametrize("name", ["lost copy, then one", "lost part, then one"])
+def test_a_lost_process_loses_at_most_the_last_steps(several, name):
+    # The step before was saved, or, as writing takes its share of time, one earlier; there is no checkpoint.
+    said = several[name]["said"][0]
     assert "Going on from step 1" in said
+    assert not [*(several[name]["out"] / "checkpoints").glob("ring-*")], "the run is done"
 
 
 def test_a_batch_that_cannot_be_shared_is_said(several):

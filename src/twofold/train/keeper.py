@@ -27,7 +27,7 @@ from torch import Tensor
 from twofold.base.errors import TwofoldError
 from twofold.train import checkpoint
 from twofold.train.checkpoint import State, Tell, reason
-from twofold.train.parallel import Several, Team
+from twofold.train.parallel import ALONE, Several, Team
 from twofold.train.ring import NAMES, Ring
 
 Collect = Callable[[], State]
@@ -60,13 +60,12 @@ class Keeper:
         tell: Tell,
         *,
         write: Callable[[Path, State], object] = checkpoint.save_state,
-        ring: bool = True,
-        first: bool = True,
+        team: Team = ALONE,
     ) -> None:
-        """`write` makes a checkpoint; `first`: whether this process also tidies the folder up."""
+        """`write` makes a checkpoint; `team`: those who do so together, the first of whom tidies up."""
         self.folder, self.rule, self._tell, self._write = folder, rule, tell, write
-        self._rings, self._first = ring and rule.share > 0, first
-        self.ring = Ring(folder)
+        self._rings, self._team = rule.share > 0, team
+        self.ring = Ring(folder, team.rank, team.size)
         self.spent_s = 0.0  # that steps waited, and processor time of the thread
         self._writer: threading.Thread | None = None
         self._step = -1  # that is being written
@@ -109,12 +108,10 @@ class Keeper:
         """
         self._look()
         self._health("log", f"The record of step {step:,}", log_error, self._safe())
-        if log_error is not None:
-            return
-        if self.due(step) if wanted is None else wanted:
+        if log_error is None and (self.due(step) if wanted is None else wanted):
             self.wait()
             self._begin(collect())
-        if self._rings and self._ring_may():
+        if self._rings and self._team.agree(log_error is None and self._ring_may()):
             self._to_ring(collect())
 
     def due(self, step: int) -> bool:
@@ -133,13 +130,11 @@ class Keeper:
         self._begin(state)
         self.wait()
         saved = "checkpoint" not in self._ill
-        if finished and self._first:
-            if saved:
-                rule = self.rule
-                checkpoint.prune(self.folder, keep=rule.keep, keep_best=rule.keep_best, running=False)
-                self.ring.remove()
-            elif self._rings:
-                self._to_ring(state)  # lies on the disk already, so it may work where nothing else does
+        if finished and saved and self._team.speaks:
+            self._prune(running=False)
+            self.ring.remove()
+        elif finished and not saved and self._rings:
+            self._to_ring(state)  # lies on the disk already, so it may work where nothing else does
         return saved
 
     def has(self, step: int) -> bool:
@@ -167,7 +162,7 @@ class Keeper:
     def back_to(self, step: int) -> None:
         """Forget all checkpoints after `step`: the run has gone back to it."""
         self.wait()
-        for later in checkpoint.steps(self.folder) if self._first else []:
+        for later in checkpoint.steps(self.folder) if self._team.speaks else []:
             if later > step:
                 checkpoint.remove(self.folder, later)
 
@@ -186,12 +181,15 @@ class Keeper:
         began = time.thread_time()
         try:
             self._write(self.folder, state)
-            if self._first:
-                rule = self.rule
-                checkpoint.prune(self.folder, keep=rule.keep, keep_best=rule.keep_best, running=True)
+            if self._team.speaks:
+                self._prune(running=True)
         except OSError as error:
             self._error = error
         self._cost_s += time.thread_time() - began
+
+    def _prune(self, *, running: bool) -> None:
+        keep, keep_best = self.rule.keep, self.rule.keep_best
+        checkpoint.prune(self.folder, keep=keep, keep_best=keep_best, running=running)
 
     def _look(self) -> None:
         """Tell what became of the checkpoint that was being written, if it is."""
@@ -218,10 +216,11 @@ class Keeper:
     def _to_ring(self, state: State) -> None:
         began = time.perf_counter()
         error = None
+        number = self._team.agree(self.ring.next)
         try:
             if any(tensor.device.type != "cpu" for tensor in state.tensors.values()):
                 state = state.copy()
-            self.ring.write(state)
+            self.ring.write(state, number)
         except (OSError, ValueError) as failed:
             error = failed
         took_s = time.perf_counter() - began
@@ -260,10 +259,10 @@ def keeper(folder: Path, rule: Rule, tell: Tell, team: Team, *, sharded: bool) -
     if not isinstance(team, Several):
         return Keeper(folder, rule, tell)
     if not sharded:
-        return Keeper(folder, rule, tell) if team.speaks else Idle(folder, rule, tell, first=False)
+        return Keeper(folder, rule, tell) if team.speaks else Idle(folder, rule, tell)
     from twofold.train import shards  # torch's part for this loads slowly
 
     def write(place: Path, state: State) -> None:
         shards.save_state(place, state, team)
 
-    return Keeper(folder, rule, tell, write=write, ring=False, first=team.speaks)
+    return Keeper(folder, rule, tell, write=write, team=team)

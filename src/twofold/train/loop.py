@@ -226,7 +226,7 @@ class Run:
 
     def _saved(self, log: RunLog, *, finished: bool) -> bool:
         """Save for good; return whether all of it is on the disk."""
-        if log.catch_up() is not None:
+        if not self.team.agree(log.catch_up() is None):
             return False
         return self.keeper.save(self.state, finished=finished)
 

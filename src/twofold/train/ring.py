@@ -13,13 +13,19 @@ when they need it.
 Each file is a safetensors file whose metadata hold the rest of the state. Its first eight bytes are written
 last.
 
-Not covered: protection against damage made on purpose (a sum is no cryptographic hash).
+Where a model lies in shards, each process writes its own rows into two files of its own, and a step counts
+when all of them have it whole. The states are numbered, which shows those that belong together; any number of
+processes can go on from them.
+
+Not covered: models that do not fit into one host's memory when they are read; protection against damage made
+on purpose (a sum is no cryptographic hash).
 """
 
 import contextlib
 import hashlib
 import json
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -32,55 +38,69 @@ from twofold.train.checkpoint import State, Tell, decoded, encoded, raw, reason
 
 NAMES = ("ring-0.safetensors", "ring-1.safetensors")
 RESERVE, RESERVE_BYTES = "reserve", 1 << 20
+_NAME = re.compile(r"ring-[01](?:\.(\d+)-of-(\d+))?\.safetensors")
+_ROWS = "rows."  # before the name of a tensor of which a file has only its process's rows
 FACTS_ROOM = 8192  # bytes for what is not a tensor
 _MOST_PARTS = 512  # in one call of the system
 
 
 class Ring:
-    """The two files in `folder`."""
+    """The files in `folder`; this process is one of `size` that have a part each."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self._sequence = 0
-        self._next = 0
+    def __init__(self, folder: Path, rank: int = 0, size: int = 1) -> None:
+        self.folder, self.rank, self.size = folder, rank, size
+        self.next = 1  # number of the state that is written next
+        self._written = 0
         self._files: dict[int, int] = {}
 
     def read(self, tell: Tell | None = None) -> State | None:
-        """Return the newest state that is whole, or None; the next write goes into the other file.
+        """Return the newest state that is whole, or None; the next write leaves it alone.
 
         `tell` hears of a file that is damaged; one that was being written when the process ended is none.
         """
-        found: list[tuple[int, int, State]] = []
-        for slot, name in enumerate(NAMES):
-            path = self.folder / name
-            if not _written(path):
+        found: dict[tuple[int, int], dict[int, Path]] = {}  # by number and size of the team, then by rank
+        for path, rank, size in self._there():
+            try:
+                number, _ = _read(path)  # only checked: all of them at once may be too large
+                found.setdefault((number, size), {})[rank] = path
+            except (BadFileError, OSError) as error:
+                self._damaged(error, tell)
+        newest = max((number for number, _ in found), default=0)
+        for (number, size), paths in sorted(found.items(), reverse=True):
+            if len(paths) < size:  # a process was lost before it had written its part
                 continue
             try:
-                sequence, state = _read(path)
-                found.append((sequence, slot, state))
+                state = _joined([_read(paths[rank])[1] for rank in range(size)])
             except (BadFileError, OSError) as error:
-                if tell is not None:
-                    tell(f"The copy of a step in {path.parent} is damaged ({reason(error)}): it is not used.")
-        if not found:
-            return None
-        self._sequence, slot, state = max(found, key=lambda entry: entry[0])
-        self._next = 1 - slot
-        return state
+                self._damaged(error, tell)
+                continue
+            # Above all numbers there are, and not in this one's place.
+            self.next = number + 1 + 2 * ((newest - number + 1) // 2)
+            return state
+        self.next = newest + 1
+        return None
 
-    def write(self, state: State) -> None:
-        """Put `state` (in the host's memory) in the place of the older one. Raises OSError."""
-        facts = {"sequence": self._sequence + 1, "step": state.step, **state.facts}
-        text = json.dumps({"facts": facts, "check": _check(facts, state.tensors)})
-        head, *parts = encoded(state.tensors, text, FACTS_ROOM)
-        file = self._open(self._next, len(head) + sum(part.nbytes for part in parts))
+    def write(self, state: State, number: int | None = None) -> None:
+        """Put `state` (in the host's memory, but for shards) in the place of the older one. Raises OSError.
+
+        `number`: that of the state, by default the next; all processes use the same.
+        """
+        number = number or self.next
+        tensors = _parts(state.tensors)
+        facts = {"sequence": number, "step": state.step, **state.facts}
+        text = json.dumps({"facts": facts, "check": _check(facts, tensors)})
+        head, *parts = encoded(tensors, text, FACTS_ROOM)
+        file = self._open((number - 1) % 2, len(head) + sum(part.nbytes for part in parts))
         os.pwrite(file, bytes(8), 0)  # from here to the end this file is not whole
         at = len(head)
         for start in range(0, len(parts), _MOST_PARTS):
             at = _write_all(file, parts[start : start + _MOST_PARTS], at)
         _write_all(file, [head[8:]], 8)
         os.pwrite(file, head[:8], 0)
-        self._sequence += 1
-        self._next = 1 - self._next
+        self.next = number + 1
+        self._written += 1
+        if self._written > len(NAMES) and self.rank == 0:  # all have written one: a step lies between
+            self._remove_those_of_others()
 
     def close(self) -> None:
         """Close the files."""
@@ -90,8 +110,9 @@ class Ring:
     def remove(self) -> None:
         """Remove the files: the run is done, or its last checkpoint holds the same."""
         self.close()
-        for name in (*NAMES, RESERVE):
-            (self.folder / name).unlink(missing_ok=True)
+        for path, _, _ in self._there(whole=False):
+            path.unlink(missing_ok=True)
+        (self.folder / RESERVE).unlink(missing_ok=True)
 
     def give_room(self) -> bool:
         """Give up the room that was kept for the log; return whether there was some."""
@@ -105,8 +126,11 @@ class Ring:
         """Return the open file of a slot, with room on the disk for all of it."""
         if slot not in self._files:
             self.folder.mkdir(parents=True, exist_ok=True)
-            self._files[slot] = os.open(self.folder / NAMES[slot], os.O_RDWR | os.O_CREAT, 0o666)
-            if not (self.folder / RESERVE).exists():
+            name = NAMES[slot]
+            if self.size > 1:
+                name = name.replace(".", f".{self.rank}-of-{self.size}.")
+            self._files[slot] = os.open(self.folder / name, os.O_RDWR | os.O_CREAT, 0o666)
+            if self.rank == 0 and not (self.folder / RESERVE).exists():
                 _keep_room(self.folder / RESERVE)
         file = self._files[slot]
         if os.fstat(file).st_size != size:
@@ -114,6 +138,50 @@ class Ring:
             if hasattr(os, "posix_fallocate"):
                 os.posix_fallocate(file, 0, size)
         return file
+
+    def _there(self, *, whole: bool = True) -> list[tuple[Path, int, int]]:
+        """Return all files of rings, each with its rank and size of team; `whole`: written to the end."""
+        found = []
+        for path in sorted(self.folder.glob("ring-*")):
+            match = _NAME.fullmatch(path.name)
+            if match is not None and (_written(path) or not whole):
+                found.append((path, int(match[1] or 0), int(match[2] or 1)))
+        return found
+
+    def _remove_those_of_others(self) -> None:
+        """Remove what a team of another size has left."""
+        for path, _, size in self._there(whole=False):
+            if size != self.size:
+                path.unlink(missing_ok=True)
+
+    def _damaged(self, error: Exception, tell: Tell | None) -> None:
+        if tell is not None:
+            tell(f"The copy of a step in {self.folder} is damaged ({reason(error)}): it is not used.")
+
+
+def _parts(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return what this process has of each tensor."""
+    parts = {}
+    for name, tensor in tensors.items():
+        if hasattr(tensor, "to_local"):
+            parts[_ROWS + name] = tensor.to_local().detach()
+        else:
+            parts[name] = tensor
+    return parts
+
+
+def _joined(states: list[State]) -> State:
+    """Return the state of which each process wrote its part; what all have is taken from the first."""
+    first = states[0]
+    if len({state.step for state in states}) > 1:
+        raise BadFileError("the processes' parts are of several steps")
+    tensors = {}
+    for name, tensor in first.tensors.items():
+        if name.startswith(_ROWS):
+            tensors[name.removeprefix(_ROWS)] = torch.cat([state.tensors[name] for state in states])
+        else:
+            tensors[name] = tensor
+    return State(first.step, tensors, first.facts)
 
 
 def _keep_room(path: Path) -> None:
@@ -149,7 +217,7 @@ def _written(path: Path) -> bool:
 
 
 def _read(path: Path) -> tuple[int, State]:
-    """Return the sequence number and the state in a file. Raises when it is not whole."""
+    """Return the number of the state in a file, and the state. Raises BadFileError when it is not whole."""
     with open(path, "rb") as file:
         size = min(int.from_bytes(file.read(8), "little"), os.fstat(file.fileno()).st_size)
         head = file.read(size)
