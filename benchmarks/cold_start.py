@@ -79,10 +79,15 @@ class Programs:
         return [str(self.rivals[name]), "-m", str(path), *asked, *alone, *extra]
 
     def run(self, command: list[str], mark: str) -> Run:
-        """Return how a command did; its answer begins behind `mark`."""
-        done = subprocess.run(
-            [str(self.watcher), mark, *command], check=True, stdout=subprocess.PIPE, text=True
-        )
+        """Return how a command did; its answer begins behind `mark`.
+
+        llama-completion may, one time in hundreds, lose all of its answer when it ends: then it runs again.
+        """
+        for tries_left in (2, 1, 0):
+            done = subprocess.run([str(self.watcher), mark, *command], stdout=subprocess.PIPE, text=True)
+            if done.returncode == 0 or not tries_left:
+                break
+        done.check_returncode()
         return report(done.stdout)
 
     def cold_start(self, side: str, path: Path, threads: int) -> float:

@@ -1,5 +1,6 @@
 """Two models on the same items: the figures, their intervals, and what they allow to say."""
 
+import json
 import math
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from twofold.base.errors import UsageError
 from twofold.measure import compare
 from twofold.measure.bits_per_byte import bits_per_byte
 from twofold.measure.compare import Cost
+from twofold.measure.evaluation import Answers, evaluate, prepare
 from twofold.tokens.conversation import Conversation, encode
 
 LN2 = math.log(2)
@@ -67,7 +69,7 @@ def engines(tmp_path_factory: pytest.TempPathFactory) -> list[run.Engine]:
             folder / f"{number}.gguf",
             "F32",
         )
-        found.append(run.load(folder / f"{number}.gguf", threads=1))
+        found.append(run.load(folder / f"{number}.gguf", threads=1, sequences=4))
     return found
 
 
@@ -101,6 +103,43 @@ def test_a_model_is_no_better_than_itself(engines: list[run.Engine]) -> None:
     assert rows[-1].before == pytest.approx(bits_per_byte(engines[0], ["The cat.", "A dog."]).bits_per_byte)
     assert rows[-1].after == pytest.approx(bits_per_byte(engines[1], ["The cat.", "A dog."]).bits_per_byte)
     assert compare.spelled(rows)[0][:2] == ("x", "1")
+
+
+def test_benchmarks_at_hand_join_the_rows(
+    engines: list[run.Engine], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines = [
+        {"UID": f"u{n % 3}", "term": "t", "good": f"The {n} gulls argue.", "bad": f"The {n} gulls argues."}
+        for n in range(40)
+    ]
+    (tmp_path / "blimp.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    monkeypatch.setenv("TWOFOLD_DATA", str(tmp_path))
+    texts = {"x": [talk("a b c")]}
+    rows = compare.compare(*engines, texts, text=["The cat."], tasks=("blimp", "piqa"))
+    assert [row.name for row in rows] == ["x", compare.GENERAL, "blimp"]  # nothing of piqa is there
+    last, task = rows[-1], prepare("blimp", tmp_path)
+    right = [
+        np.array([grades["acc"] for grades in evaluate(engine, task, Answers({})).grades])
+        for engine in engines
+    ]
+    assert (last.items, last.unit) == (40, compare.RIGHT)
+    assert (last.before, last.after) == pytest.approx((right[0].mean(), right[1].mean()))
+    assert last.error == pytest.approx(1.96 * (right[1] - right[0]).std(ddof=1) / 40**0.5)
+    assert compare.spelled(rows)[-1][:3] == ("blimp, right", "40", f"{100 * last.before:.1f} %")
+    monkeypatch.setenv("TWOFOLD_DATA", str(tmp_path / "none"))
+    assert [row.name for row in compare.compare(*engines, texts, text=["The cat."], tasks=("blimp",))] == [
+        "x", compare.GENERAL,
+    ]  # fmt: skip
+
+
+def test_more_right_answers_are_better() -> None:
+    more = compare.Row(name="a", items=9, before=0.5, after=0.6, error=0.05, unit=compare.RIGHT)
+    fewer = compare.Row(name="a", items=9, before=0.6, after=0.5, error=0.05, unit=compare.RIGHT)
+    assert more.better
+    assert not more.worse(0.0)
+    assert fewer.worse(0.02)
+    assert not fewer.worse(0.3)
+    assert not fewer.better
 
 
 def test_the_general_text_is_plain(root: Path) -> None:

@@ -217,11 +217,33 @@ def test_the_models_own_answers_are_rehearsed_but_not_to_what_is_asked(base, fil
 
 
 def test_own_answers_are_what_the_model_says(base):
-    engine = open_engine(base.model, threads=1)
+    engine = open_engine(base.model, threads=1, sequences=16)
     both = [[one.messages for one in rehearsal.answers(engine, seed=3)] for _ in range(2)]
     assert both[0] == both[1]
     assert len(both[0]) > 300
-    assert all(messages[-1]["role"] == "assistant" for messages in both[0])
+    for messages in both[0]:
+        roles = ["user", "assistant"] * (len(messages) // 2)
+        assert [message["role"] for message in messages] == roles
+    turns = [turns for turns in rehearsal.questions() if len(turns) > 1]
+    assert next([m["content"] for m in one[::2]] for one in both[0] if len(one) > 2) in turns
+
+
+def test_own_text_is_plain_text_by_the_model_of_which_every_token_counts(base, tmp_path):
+    engine = open_engine(base.model, threads=1, sequences=16)
+    one = rehearsal.own_text(engine, tmp_path / "a", seed=3, source="a")
+    assert (one.train_documents, one.val_documents) == (128, 32)
+    starts = np.flatnonzero(one.train == engine.tokenizer.special_id("<|endoftext|>"))
+    assert len(starts) == 128
+    assert one.train_mask is not None
+    assert sorted(np.flatnonzero(one.train_mask == 0)) == sorted(starts)
+    # It is drawn from the model: its own text costs it what its probabilities say.
+    ids = one.train[starts[3] : starts[4]]
+    text = engine.tokenizer.decode(ids[1:].tolist())
+    assert len(text.encode()) == pytest.approx(one.train_bytes / 128, rel=0.9)
+    again = rehearsal.own_text(engine, tmp_path / "a", seed=3, source="a")
+    assert np.array_equal(again.train, one.train)
+    other = rehearsal.own_text(engine, tmp_path / "b", seed=4, source="a")
+    assert not np.array_equal(other.train[:50], one.train[:50])
 
 
 def test_bad_lines_and_bad_settings_are_said_before_anything_is_learned(base, files, tmp_path):

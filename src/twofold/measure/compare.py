@@ -6,8 +6,9 @@ what counts is the difference item by item: most of the spread between items is 
 (Cochran, Sampling Techniques, 3rd ed., section 6.4), and 1.96 of them on each side are the interval. With
 fewer than 30 items the normal distribution is too hopeful, and Student's is taken instead.
 
-An answer costs what the model needs to write it, the end of its turn included; a passage likewise.
-Not covered: tasks with right and wrong answers (they bring their own scores), more than two models.
+An answer costs what the model needs to write it, the end of its turn included; a passage likewise. On a
+benchmark (tasks/) it is the share of right answers; its error is that of the mean of the differences.
+Not covered: more than two models.
 """
 
 import dataclasses
@@ -15,6 +16,7 @@ import json
 import math
 from collections.abc import Callable, Sequence
 from importlib import resources
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -27,6 +29,9 @@ if TYPE_CHECKING:
     from twofold.run import Engine
 
 GENERAL = "general text"
+BITS, RIGHT = "bits per byte", "share right"
+TASKS = ("blimp", "arc_easy", "piqa")  # grammar, knowledge, everyday sense; quickly asked
+TASK_ITEMS = 400
 _BATCH = 128  # tokens handed to the engine at once
 # Student's t, two-sided 95 %, for 1 to 29 degrees of freedom.
 _STUDENT = (
@@ -45,9 +50,9 @@ class Cost:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Row:
-    """One kind of items before and after, in bits per byte; `error` is half of the difference's interval.
+    """One kind of items before and after; `error` is half of the difference's interval.
 
-    None where a single item tells nothing about the spread.
+    None where a single item tells nothing about the spread. `unit`: BITS (fewer are better) or RIGHT.
     """
 
     name: str
@@ -55,20 +60,26 @@ class Row:
     before: float
     after: float
     error: float | None
+    unit: str = BITS
 
     @property
     def difference(self) -> float:
-        """Bits per byte more than before: below 0 is better."""
+        """After less before."""
         return self.after - self.before
 
     @property
+    def gain(self) -> float:
+        """The difference, above 0 where it is better."""
+        return -self.difference if self.unit == BITS else self.difference
+
+    @property
     def better(self) -> bool:
-        """Whether it is better beyond doubt: the interval lies below 0."""
-        return self.error is not None and self.difference + self.error < 0
+        """Whether it is better beyond doubt: the interval lies above 0."""
+        return self.error is not None and self.gain - self.error > 0
 
     def worse(self, margin: float) -> bool:
         """Return whether it is worse beyond doubt and by more than `margin`, a share of what it was."""
-        return self.difference > margin * self.before and self.difference > (self.error or 0.0)
+        return -self.gain > margin * self.before and -self.gain > (self.error or 0.0)
 
     def record(self) -> dict[str, float | int | str | None]:
         """Return the row as JSON holds it."""
@@ -76,7 +87,7 @@ class Row:
 
     def score(self) -> dict[str, float | str]:
         """Return the row as a score of a model's card."""
-        name = f"bits per byte, {self.name}"
+        name = f"{self.unit}, {self.name}"
         return {
             "name": name,
             "value": round(self.after, 4),
@@ -92,9 +103,13 @@ def spelled(rows: Sequence[Row]) -> list[tuple[str, ...]]:
     """Return the rows as people read them, a text per column of HEADINGS."""
     found: list[tuple[str, ...]] = []
     for one in rows:
-        error = f" ± {one.error:.4f}" if one.error is not None else ""
-        cells = (f"{one.before:.4f}", f"{one.after:.4f}", f"{one.difference:+.4f}{error}")
-        found.append((one.name, f"{one.items:,}", *cells))
+        name, scale, form, unit = one.name, 1, ".4f", ""
+        if one.unit == RIGHT:
+            name, scale, form, unit = f"{one.name}, right", 100, ".1f", " %"
+        error = f" ± {scale * one.error:{form}}" if one.error is not None else ""
+        before, after = (f"{scale * value:{form}}{unit}" for value in (one.before, one.after))
+        cells = (before, after, f"{scale * one.difference:+{form}}{error}")
+        found.append((name, f"{one.items:,}", *cells))
     return found
 
 
@@ -113,6 +128,33 @@ def row(name: str, before: Sequence[Cost], after: Sequence[Cost]) -> Row:
         error = (_STUDENT[n - 2] if n <= len(_STUDENT) + 1 else 1.96) * spread
     was = float(first.sum() / size.sum())
     return Row(name=name, items=n, before=was, after=was + ratio, error=error)
+
+
+def of_task(before: "Engine", after: "Engine", name: str, data: Path, items: int = TASK_ITEMS) -> Row:
+    """Return the comparison on the first `items` questions of a benchmark, whose files are in `data`.
+
+    The engines need two sequences or more. Raises UsageError and BadFileError as evaluation.prepare does.
+    """
+    from twofold.measure.evaluation import Answers, evaluate, prepare
+
+    task = prepare(name, data, limit=items)
+    first, second = (evaluate(engine, task, Answers({})) for engine in (before, after))
+    right = [[one[task.headline] for one in report.grades] for report in (first, second)]
+    gain = np.subtract(right[1], right[0])
+    error = 1.96 * float(gain.std(ddof=1)) / math.sqrt(len(gain)) if len(gain) > 1 else None
+    was, now = (float(np.mean(some)) for some in right)
+    return Row(name=name, items=len(gain), before=was, after=now, error=error, unit=RIGHT)
+
+
+def tasks_at_hand(names: Sequence[str]) -> tuple[Path | None, list[str]]:
+    """Return the folder of benchmarks, and which of them lie there; None and nothing without a folder."""
+    from twofold.measure import evaluation, records
+
+    try:
+        place = records.folder(None)
+    except UsageError:
+        return None, []
+    return place, [name for name in names if evaluation.available(name, place)]
 
 
 def of_answers(engine: "Engine", conversations: Sequence[Conversation]) -> list[Cost]:
@@ -158,12 +200,13 @@ def compare(
     *,
     most: int = 400,
     text: Sequence[str] | None = None,
+    tasks: Sequence[str] = (),
     progress: Callable[[str], object] | None = None,
 ) -> list[Row]:
-    """Return a row per kind of conversation, and one for general text, last.
+    """Return a row per kind of conversation, one for general text, and one for each benchmark at hand.
 
     `most`: conversations of each kind, the first ones. `text`: passages instead of the general ones.
-    `progress` hears what is being measured.
+    `tasks`: benchmarks; the engines need two sequences for them. `progress` hears what is being measured.
     """
     rows = []
     for name, some in conversations.items():
@@ -177,6 +220,12 @@ def compare(
         progress(GENERAL)
     passages = general_text() if text is None else text
     rows.append(row(GENERAL, *(of_passages(engine, passages) for engine in (before, after))))
+    place, there = tasks_at_hand(tasks)
+    for name in there:
+        if progress is not None:
+            progress(name)
+        assert place is not None
+        rows.append(of_task(before, after, name, place))
     return rows
 
 

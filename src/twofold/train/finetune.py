@@ -50,6 +50,7 @@ BATCH_TOKENS = 8192
 LEAST_STEPS = 4  # in an epoch
 MOST_CONTEXT = 4096  # of imported models whose window is far longer; --set context= goes beyond
 MOST_COMPARED = 200  # held-out conversations of each kind
+COMPARED_TOGETHER = 4  # sequences, for benchmarks
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -199,10 +200,11 @@ def _compared(config: FinetuneConfig, path: Path, talk: Talk, context: int, scre
     """Return the comparison of the model with what it was, after showing it."""
     with screen.busy("comparing with the model before"):
         engines = [
-            open_engine(model, threads=config.threads, context=context)
+            open_engine(model, threads=config.threads, context=context, sequences=COMPARED_TOGETHER)
             for model in (model_file(config.model), path)
         ]
-        rows = compare(engines[0], engines[1], talk.held_out_texts(), most=MOST_COMPARED)
+        texts = talk.held_out_texts()
+        rows = compare(engines[0], engines[1], texts, most=MOST_COMPARED, tasks=config.tasks)
     table = Table(*HEADINGS, box=None, pad_edge=False, header_style="dim")
     for cells in spelled(rows):
         table.add_row(*cells)

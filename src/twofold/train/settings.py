@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from twofold.base import config as configs
+from twofold.measure.compare import TASKS
 from twofold.train.dial import ShapeConfig
 from twofold.train.guard import GuardConfig
 from twofold.train.optimiser import OptimizerConfig
@@ -85,8 +86,8 @@ class FinetuneConfig:
     `epochs` ask for; `steps` overrules both. `batch`: rows of `context` tokens per step. `lora`: the rank
     of adapters, 0 trains all weights. `patience`: the run ends when so many scores on held-out
     conversations in a row were not better than the best, 0 = never. `bad_lines`: what to do about lines
-    that are no conversation. `compare`: measure the model before and after, on held-out conversations and
-    general text.
+    that are no conversation. `compare`: measure the model before and after, on held-out conversations,
+    general text, and those of the benchmarks `tasks` whose data is at hand.
     """
 
     model: Path
@@ -101,6 +102,7 @@ class FinetuneConfig:
     patience: int = 3
     bad_lines: Literal["stop", "skip"] = "stop"
     compare: bool = True
+    tasks: tuple[str, ...] = TASKS
     epochs: float | None = None
     time: str | None = None
     steps: int | None = None

@@ -14,6 +14,7 @@ from pathlib import Path
 from twofold.base.errors import UsageError
 from twofold.corpus import Corpus, open_corpus, prepare_conversations
 from twofold.corpus.conversations import conversations, held_out_conversations
+from twofold.corpus.shards import DESCRIPTION_FILE
 from twofold.run import load as open_engine
 from twofold.tokens import Tokenizer
 from twofold.tokens.conversation import Conversation
@@ -23,7 +24,7 @@ from twofold.train.evaluation import HeldOut, HeldOutMixture
 from twofold.train.export import SEPARATOR
 from twofold.train.settings import FinetuneConfig
 
-HELD_OUT = 0.2  # of the model's own answers
+ANSWERS = 0.5  # of what is rehearsed; the rest is plain text
 
 
 @dataclasses.dataclass(frozen=True)
@@ -99,8 +100,9 @@ def prepare(
     weights = list(config.weights) or None
     if config.rehearse:
         before = weights or [float(len(corpus.train)) for corpus in kinds.values()]
-        kinds[rehearsal.NAME] = _rehearsed(config, folder, tokenizer, context, say)
-        weights = [weight / sum(before) * (1 - config.rehearse) for weight in before] + [config.rehearse]
+        kinds |= _rehearsed(config, folder, tokenizer, context, say)
+        weights = [weight / sum(before) * (1 - config.rehearse) for weight in before]
+        weights += [config.rehearse * ANSWERS, config.rehearse * (1 - ANSWERS)]
     return Talk(kinds, weights, tokenizer)
 
 
@@ -128,22 +130,26 @@ def _prepared(
 
 def _rehearsed(
     config: FinetuneConfig, folder: Path, tokenizer: Tokenizer, context: int, say: Callable[[str], object]
-) -> Corpus:
-    """Return the corpus of the model's own answers, to all questions that the conversations do not ask."""
-    path = folder / "own-answers.jsonl"
-    if not path.exists():
-        say("Letting the model answer general questions, to rehearse what it knows …")
+) -> dict[str, Corpus]:
+    """Return the corpora of the model's own answers, to what the conversations do not ask, and own text."""
+    path, text = folder / "own-answers.jsonl", folder / "corpus" / rehearsal.TEXT
+    if not path.exists() or not (text / DESCRIPTION_FILE).exists():
+        say("Letting the model answer general questions and write, to rehearse what it knows …")
         asked = {
             rehearsal.plain(message["content"])
             for one in conversations(list(config.data), bad=lambda _: None)
             for message in one.messages
             if message["role"] == "user" and isinstance(message["content"], str)
         }
-        engine = open_engine(model_file(config.model), context=context, threads=config.threads)
+        engine = open_engine(
+            model_file(config.model), context=context, sequences=rehearsal.TOGETHER, threads=config.threads
+        )
         rehearsal.write(engine, path, seed=config.seed, avoid=asked)
+        rehearsal.own_text(engine, text, seed=config.seed, source=str(config.model))
     # The better part of them is not read often, so a fifth can be held out to see forgetting by.
-    config = dataclasses.replace(config, val_fraction=HELD_OUT)
-    return _prepared(config, folder / "corpus" / rehearsal.NAME, [str(path)], tokenizer, context)
+    config = dataclasses.replace(config, val_fraction=rehearsal.HELD_OUT)
+    answers = _prepared(config, folder / "corpus" / rehearsal.NAME, [str(path)], tokenizer, context)
+    return {rehearsal.NAME: answers, rehearsal.TEXT: open_corpus(text)}
 
 
 def model_file(model: Path) -> Path:

@@ -28,9 +28,9 @@ def command(
 ) -> None:
     """Make a run's model the default that chat, complete and probe open, if it wins.
 
-    Both models answer the run's held-out conversations and read general text. The new one wins when it is
-    better on some conversations beyond doubt (a paired test), and on nothing worse beyond doubt by more than
-    the margin. The one before is kept: `twofold rollback`.
+    Both models answer the run's held-out conversations, read general text, and are asked the benchmarks at
+    hand. The new one wins when it is better on some conversations beyond doubt (a paired test), and on
+    nothing worse beyond doubt by more than the margin. The one before is kept: `twofold rollback`.
     """
     from rich.table import Table
 
@@ -51,8 +51,10 @@ def command(
         raise UsageError(f"{folder} holds no held-out conversations: only tuned models are promoted.")
     console = terminal.console()
     with terminal.error_console().status("Asking both models …"):
-        engines = [load(path, threads=threads, context=_window(folder)) for path in (present, candidate)]
-        rows = compare.compare(engines[0], engines[1], held_out)
+        engines = [
+            load(path, threads=threads, context=_window(folder), sequences=4) for path in (present, candidate)
+        ]
+        rows = compare.compare(engines[0], engines[1], held_out, tasks=compare.TASKS)
     table = Table(*compare.HEADINGS, box=None, pad_edge=False, header_style="dim")
     for cells in compare.spelled(rows):
         table.add_row(*cells)
@@ -72,10 +74,12 @@ def command(
 
 def lost(rows: "list[Row]", margin: float) -> str | None:
     """Return why a model does not win, as half a sentence; None when it wins."""
+    from twofold.measure.compare import BITS
+
     worse = [row.name for row in rows if row.worse(margin)]
     if worse:
         return f"on {' and '.join(worse)} it is worse by more than {100 * margin:.3g} %"
-    if not any(row.better for row in rows if row.name not in KEEPS):
+    if not any(row.better for row in rows if row.unit == BITS and row.name not in KEEPS):
         return "on no kind of held-out conversations is it better beyond doubt"
     return None
 
