@@ -9,15 +9,17 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from small_runs import Stop, broken_at, records, settings, write_text  # noqa: E402
+from tiny_models import random_model  # noqa: E402
 
 from twofold.base.errors import BadFileError, UsageError  # noqa: E402
 from twofold.corpus import Conversation, prepare_conversations  # noqa: E402
 from twofold.parameters import load  # noqa: E402
 from twofold.run import load as open_engine  # noqa: E402
+from twofold.run.reference import Reference  # noqa: E402
 from twofold.train import FinetuneConfig, finetune, pretrain, rehearsal, resume  # noqa: E402
 from twofold.train.adapters import Adapted  # noqa: E402
 from twofold.train.data import IGNORED, Batch, Conversations, Mixture  # noqa: E402
-from twofold.train.export import from_model  # noqa: E402
+from twofold.train.export import from_model, to_model  # noqa: E402
 from twofold.train.finetune import epochs_for, open_parent  # noqa: E402
 from twofold.train.folder import read_recipe  # noqa: E402
 from twofold.train.patience import best, scores  # noqa: E402
@@ -268,3 +270,24 @@ def test_few_conversations_are_read_more_often():
         (epochs_for(n) for n in (1, 10, 1000, 100_000)), reverse=True
     )
     assert epochs_for(10) > 2 * epochs_for(1000)
+
+
+@pytest.mark.parametrize("family", ["qwen3", "llama"])
+def test_imported_weights_say_here_what_they_say_elsewhere(family):
+    model = random_model(family)
+    net = from_model(model, kind=Adapted)
+    ids = model.tokenizer.encode("The ferry leaves at seven, and the harbour wakes.")
+    n = len(ids)
+    expected = Reference(model, context=64).forward(ids, [0] * n, range(n), [True] * n)
+    with torch.no_grad():
+        np.testing.assert_allclose(net.logits(torch.tensor([ids]))[0].numpy(), expected, rtol=1e-3, atol=1e-3)
+    net.adapt(2, seed=0)
+    back = to_model(net.merged(), model.tokenizer, model.card).tensors
+    for name, tensor in back.items():
+        np.testing.assert_array_equal(tensor, model.tensors[name])
+
+
+@pytest.mark.parametrize("family", ["gemma3", "qwen2"])
+def test_a_graph_that_is_not_trained_here_is_refused(family):
+    with pytest.raises(BadFileError, match="cannot be trained further here"):
+        from_model(random_model(family))

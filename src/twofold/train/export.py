@@ -5,15 +5,18 @@ Not covered: other formats; `twofold convert` makes them from model.gguf.
 
 import dataclasses
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
+import numpy as np
 import torch
 
 from twofold.base import runlog
 from twofold.base.errors import BadFileError
 from twofold.base.files import atomic_write, write_text
 from twofold.parameters import Model, save_gguf
+from twofold.parameters.families import FAMILIES
 from twofold.run import library
 from twofold.tokens import Tokenizer
 from twofold.train.curve import draw
@@ -21,12 +24,16 @@ from twofold.train.transformer import Transformer
 
 SEPARATOR = "<|endoftext|>"  # begins every document
 
+TRAINED = ("qwen3", "llama")  # the families whose graph transformer.py is
 Net = TypeVar("Net", bound=Transformer)
 
 
 def to_model(net: Transformer, tokenizer: Tokenizer, card: dict[str, Any]) -> Model:
     """Return the network as a model in memory; its float32 tensors share memory with a CPU network."""
-    tensors = {name: parameter.detach().float().cpu().numpy() for name, parameter in net.named().items()}
+    order = partial(FAMILIES.get(net.config.family).to_gguf_order, config=net.config)
+    tensors = {
+        name: order(name, parameter.detach().float().cpu().numpy()) for name, parameter in net.named().items()
+    }
     return Model(config=net.config, tokenizer=tokenizer, card=card, tensors=tensors)
 
 
@@ -38,14 +45,16 @@ def from_model(
 ) -> Net:
     """Return a network with the model's weights. Raises BadFileError for graphs that are not trained here."""
     config = model.config
-    if config.architecture != "qwen3" or config.rope_scaling or config.sliding_window:
+    if config.family not in TRAINED or config.rope_scaling or config.sliding_window:
         raise BadFileError(
-            f"A model of the family {config.family} cannot be trained further here; Qwen3's dense ones can."
+            f"This model of the family {config.family} cannot be trained further here; Qwen3's dense and "
+            "Llama's without scaled positions can be."
         )
+    order = partial(FAMILIES.get(config.family).to_hf_order, config=config)  # halves, as transformers has it
     net = kind(config, compute=compute)
     with torch.no_grad():
         for name, parameter in net.named().items():
-            parameter.copy_(torch.tensor(model.tensors[name]))
+            parameter.copy_(torch.tensor(order(name, np.asarray(model.tensors[name], np.float32))))
     return net
 
 

@@ -10,6 +10,7 @@ Not covered: preferences.
 
 import dataclasses
 import time
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -19,6 +20,7 @@ from rich.table import Table
 from twofold.base.errors import BadFileError, UsageError
 from twofold.measure.compare import HEADINGS, Row, compare, spelled
 from twofold.parameters import Model, load
+from twofold.parameters.families import FAMILIES
 from twofold.run import load as open_engine
 from twofold.tokens import Tokenizer
 from twofold.train import cards, checkpoint, dial, machine, parallel
@@ -264,8 +266,11 @@ def open_parent(path: Path) -> Model:
         raise BadFileError(
             f"{error} Start from {path / 'model.gguf'}, whose weights are rounded, or remove that folder."
         ) from error
+    order = partial(FAMILIES.get(model.config.family).to_gguf_order, config=model.config)
     try:
-        tensors = {name: state.tensors[f"model.{name}"].numpy() for name in model.config.shapes()}
+        tensors = {
+            name: order(name, state.tensors[f"model.{name}"].numpy()) for name in model.config.shapes()
+        }
     except KeyError as error:
         raise BadFileError(f"The checkpoint in {path} lacks {error}: it is not of this model.") from error
     return dataclasses.replace(model, tensors=tensors)
