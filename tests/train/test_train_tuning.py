@@ -13,7 +13,8 @@ from tiny_models import random_model  # noqa: E402
 
 from twofold.base.errors import BadFileError, UsageError  # noqa: E402
 from twofold.corpus import Conversation, prepare_conversations  # noqa: E402
-from twofold.parameters import load  # noqa: E402
+from twofold.parameters import load, save_gguf  # noqa: E402
+from twofold.run import batch  # noqa: E402
 from twofold.run import load as open_engine  # noqa: E402
 from twofold.run.reference import Reference  # noqa: E402
 from twofold.train import FinetuneConfig, finetune, pretrain, rehearsal, resume  # noqa: E402
@@ -208,6 +209,18 @@ def test_it_ends_when_held_out_conversations_get_worse(base, tmp_path, monkeypat
     assert again.model.read_bytes()[-1000:] == result.model.read_bytes()[-1000:]
 
 
+@pytest.fixture
+def ending(monkeypatch):
+    """Let every answer of a model end: these here were never taught to."""
+    drawn = batch.answers
+
+    def answers(*arguments, **more):
+        return [batch.Answer([*one.ids[:8], 0], one.log_p, True) for one in drawn(*arguments, **more)]
+
+    monkeypatch.setattr(batch, "answers", answers)
+
+
+@pytest.mark.usefixtures("ending")
 def test_the_models_own_answers_are_rehearsed_but_not_to_what_is_asked(base, files, tmp_path, monkeypatch):
     monkeypatch.setattr(rehearsal, "questions", lambda: [["Dog  1"], *([f"what {n}"] for n in range(20))])
     result = finetune(tuning(base, files[:1], tmp_path / "r", rehearse=0.5))
@@ -218,6 +231,7 @@ def test_the_models_own_answers_are_rehearsed_but_not_to_what_is_asked(base, fil
     assert "own answers" in [change["name"] for change in read_recipe(result.folder).result["changes"]]
 
 
+@pytest.mark.usefixtures("ending")
 def test_own_answers_are_what_the_model_says(base):
     engine = open_engine(base.model, threads=1, sequences=16)
     both = [[one.messages for one in rehearsal.answers(engine, seed=3)] for _ in range(2)]
@@ -291,3 +305,28 @@ def test_imported_weights_say_here_what_they_say_elsewhere(family):
 def test_a_graph_that_is_not_trained_here_is_refused(family):
     with pytest.raises(BadFileError, match="cannot be trained further here"):
         from_model(random_model(family))
+
+
+def test_a_llama_is_tuned_and_opens_as_a_llama(files, tmp_path, monkeypatch):
+    model = random_model("llama")
+    path = tmp_path / "llama.gguf"
+    save_gguf(model, path, "F32")
+    settings_ = FinetuneConfig(
+        model=path, data=files[:1], out=tmp_path / "t", steps=3, batch=2, threads=1, compute="float32",
+        lora=2, prompts=(), compare=False, file_type="F32", rehearse=0.5,
+    )  # fmt: skip
+    monkeypatch.setattr(rehearsal, "questions", lambda: [[f"what {n}"] for n in range(30)])
+    tuned = load(finetune(settings_).model)
+    assert (tmp_path / "t" / "own-answers.jsonl").read_text().count(
+        "\n"
+    ) < 10  # few end
+    assert not (tmp_path / "t" / "corpus" / "own answers").exists()
+    assert (tmp_path / "t" / "corpus" / "own text" / "corpus.json").is_file()
+    assert tuned.config.family == "llama"
+    moved = [n for n, t in model.tensors.items() if not np.array_equal(t, tuned.tensors[n])]
+    assert any("attn_q" in name for name in moved)
+    assert not any("norm" in name or "embd" in name for name in moved)  # adapters are of the matrices alone
+    assert tuned.tokenizer.vocabulary == model.tokenizer.vocabulary  # it ends its turns in its own way
+    engine = open_engine(tmp_path / "t" / "model.gguf", threads=1)
+    ids = engine.tokenizer.chat([{"role": "user", "content": "dog?"}])
+    assert len(engine.forward(ids, [0] * len(ids), range(len(ids)))) == len(ids)

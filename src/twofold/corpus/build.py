@@ -126,7 +126,7 @@ class _Reader:
         """Tokenise everything and write the corpus."""
         skipped: list[Skipped] = []
         given: dict[str, int] = {}
-        separator = tokenizer.special_id("<|endoftext|>")
+        separator = tokenizer.separator_id
         done = 0
         with Spool(folder, tokenizer.vocab_size, masked=False) as spool:
             for chunk in _chunks(self._both_parts(skipped.append)):

@@ -21,7 +21,6 @@ import json
 from typing import Any
 
 from twofold.base.errors import BadFileError
-from twofold.tokens.specials import END_OF_TEXT
 from twofold.tokens.tokenizer import Tokenizer
 
 ROLES = ("system", "user", "assistant", "tool")
@@ -89,7 +88,7 @@ def check(record: Any, source: str, where: str) -> Conversation:
 
 
 def encode(conversation: Conversation, tokenizer: Tokenizer) -> tuple[list[int], list[int]]:
-    """Return the ids of a conversation, `<|endoftext|>` first, and a mask of the same length, 1 on targets.
+    """Return the ids of a conversation, the separator first, and a mask of the same length, 1 on targets.
 
     The assistant's tokens are found by rendering ever longer beginnings: what a message adds after the prompt
     that asks for it is that message. Raises UsageError when the chat template refuses the messages, and
@@ -115,7 +114,7 @@ def encode(conversation: Conversation, tokenizer: Tokenizer) -> tuple[list[int],
                 "assistant's."
             )
         mask[len(before) : end] = [1] * (end - len(before))
-    return [tokenizer.special_id(END_OF_TEXT), *whole], [0, *mask]
+    return [tokenizer.separator_id, *whole], [0, *mask]
 
 
 def whole_characters(text: str, where: str) -> str:

@@ -36,6 +36,9 @@ SPECIALS: tuple[str, ...] = (*_NAMED, *(f"<|reserved_{n}|>" for n in range(32 - 
 # What a model may itself write inside its turn: in an assistant's message these stay tokens (see chat.py).
 SPOKEN = ("<think>", "</think>", "<tool_call>", "</tool_call>")
 
+# What can part documents on the disk, as it occurs in no text: the first of these that a vocabulary has.
+SEPARATORS = (END_OF_TEXT, "<|end_of_text|>", "<unk>", "<pad>")
+
 # Tokens that end an answer, in the families that twofold reads. Those that a vocabulary has are its stop ids.
 STOPS = (
     END_OF_TEXT,

@@ -17,7 +17,7 @@ from twofold.base.files import write_text
 from twofold.tokens import bpe, chat, ggml, huggingface, turns
 from twofold.tokens.reference import clean
 from twofold.tokens.sentencepiece import SentencePiece
-from twofold.tokens.specials import END_OF_TEXT, SPECIALS, STOPS
+from twofold.tokens.specials import END_OF_TEXT, SEPARATORS, SPECIALS, STOPS
 from twofold.tokens.vocabulary import CONTROL, SPACE, UNUSED, Vocabulary
 
 _SMALLEST = 320  # 256 bytes and 32 special tokens, up to a multiple of 64
@@ -188,6 +188,18 @@ class Tokenizer:
         found = {token for name, token in self._all_specials.items() if name in STOPS}
         end = self.vocabulary.eos_id
         return frozenset(found if end is None else found | {end})
+
+    @property
+    def separator_id(self) -> int:
+        """The id that begins each document of a corpus and occurs in none: `<|endoftext|>` or its like.
+
+        Raises UsageError when there is none.
+        """
+        tokens = self.vocabulary.tokens
+        name = next((name for name in SEPARATORS if name in tokens), None)
+        if name is None:
+            raise UsageError(f"This vocabulary has no token to part documents by, as {SEPARATORS[0]} is.")
+        return tokens.index(name)
 
     # ---- conversations
 

@@ -45,7 +45,7 @@ class HeldOut:
         context: int,
         max_tokens: int | None = None,
     ) -> None:
-        separator = tokenizer.special_id("<|endoftext|>")
+        separator = tokenizer.separator_id
         tokens = tokens[: max_tokens or len(tokens)]
         context = min(context, len(tokens) - 1)
         rows = max(1, EVALUATION_TOKENS // context)

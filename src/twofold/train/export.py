@@ -59,7 +59,12 @@ def from_model(
 
 
 def with_end(tokenizer: Tokenizer, name: str) -> Tokenizer:
-    """Return the tokenizer with another token that ends a text: of a document, or of a turn."""
+    """Return the tokenizer with another token that ends a text: of a document, or of a turn.
+
+    An imported vocabulary without that token ends its texts in its own way, and stays so.
+    """
+    if name not in tokenizer.vocabulary.tokens:
+        return tokenizer
     vocabulary = dataclasses.replace(tokenizer.vocabulary, eos_id=tokenizer.special_id(name))
     return Tokenizer(vocabulary)
 

@@ -145,8 +145,7 @@ def _run(folder: Path, watch: Watch) -> Improved:
     recipe = read_recipe(folder)
     config = restore(ImproveConfig, recipe.settings, "settings", folder)
     task, parent = TASKS.get(config.task), open_parent(config.model)
-    if TURN_END in parent.tokenizer.vocabulary.tokens:
-        parent = dataclasses.replace(parent, tokenizer=with_end(parent.tokenizer, TURN_END))
+    parent = dataclasses.replace(parent, tokenizer=with_end(parent.tokenizer, TURN_END))
     threads = config.threads or machine.cores()
     torch.set_num_threads(threads)
     torch.set_flush_denormal(True)

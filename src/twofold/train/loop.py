@@ -322,7 +322,7 @@ class Run:
 
     def _sample(self, log: RunLog, stopping: Stopping) -> None:
         """Let the model write a little from each prompt, and keep what it wrote."""
-        stop = frozenset({*self.tokenizer.stop_ids, self.tokenizer.special_id("<|endoftext|>")})
+        stop = frozenset({*self.tokenizer.stop_ids, self.tokenizer.separator_id})
         samples = []
         with stopping.abandoning():
             for number, prompt in enumerate(self.prompts):

@@ -18,12 +18,12 @@ from pathlib import Path
 
 from twofold.base.files import write_text
 from twofold.corpus.shards import Corpus, Spool, open_corpus, reusable
+from twofold.measure.likelihood import start_id
 from twofold.run import Engine, batch
 from twofold.tokens.conversation import Conversation
-from twofold.train.export import SEPARATOR
 
 NAME, TEXT = "own answers", "own text"
-LONGEST = 96  # tokens of an answer
+LONGEST = 192  # tokens of an answer; one that goes on is left out: where it is cut is no end
 TEXTS, TEXT_TOKENS = 160, 256
 TOGETHER = 16  # answers and texts that are written side by side
 HELD_OUT = 0.2
@@ -45,7 +45,7 @@ def plain(text: str) -> str:
 def answers(engine: Engine, *, seed: int, avoid: Collection[str] = ()) -> list[Conversation]:
     """Return what comes of asking the model all questions but those to `avoid` (as `plain` spells them).
 
-    Turn by turn, those of all conversations at once. One ends where there is no room or no answer.
+    Turn by turn, those of all conversations at once. One ends where there is no answer, or one without end.
     """
     tokenizer = engine.tokenizer
     asked = [turns for turns in questions() if not any(plain(turn) in avoid for turn in turns)]
@@ -63,8 +63,8 @@ def answers(engine: Engine, *, seed: int, avoid: Collection[str] = ()) -> list[C
         found = batch.answers(engine, list(prompts.values()), max_tokens=LONGEST, seeds=seeds)
         going = []
         for n, answer in zip(prompts, found, strict=True):
-            text = tokenizer.decode(answer.ids[: len(answer.ids) - answer.ended]).strip()
-            if text:
+            text = tokenizer.decode(answer.ids[:-1]).strip()
+            if text and answer.ended:
                 question = {"role": "user", "content": asked[n][turn]}
                 said[n] += [question, {"role": "assistant", "content": text}]
                 going.append(n)
@@ -83,15 +83,17 @@ def own_text(engine: Engine, folder: Path, *, seed: int, source: str) -> Corpus:
     if reusable(folder, inputs):
         return open_corpus(folder)
     tokenizer = engine.tokenizer
-    separator = tokenizer.special_id(SEPARATOR)
+    start = start_id(tokenizer)
+    ahead = [tokenizer.separator_id] if start == tokenizer.separator_id else [tokenizer.separator_id, start]
     most = min(TEXT_TOKENS, engine.context - 1)
     found = batch.answers(
-        engine, [[separator]] * TEXTS, max_tokens=most, seeds=[seed + n for n in range(TEXTS)],
-        stop_ids=tokenizer.stop_ids | {separator},
+        engine, [[start]] * TEXTS, max_tokens=most, seeds=[seed + n for n in range(TEXTS)],
+        stop_ids=tokenizer.stop_ids | {start},
     )  # fmt: skip
     with Spool(folder, tokenizer.vocab_size, masked=True) as spool:
         for number, text in enumerate(found):
             ids = text.ids[: len(text.ids) - text.ended]
             size = len(tokenizer.decode(ids).encode())
-            spool.add([separator, *ids], size, int(number < HELD_OUT * TEXTS), [0, *[1] * len(ids)])
+            mask = [0] * len(ahead) + [1] * len(ids)
+            spool.add([*ahead, *ids], size, int(number < HELD_OUT * TEXTS), mask)
         return spool.finish(tokenizer, seed, {"sources": [], "skipped": [], "inputs": inputs})

@@ -21,10 +21,9 @@ from twofold.tokens.conversation import Conversation
 from twofold.train import rehearsal
 from twofold.train.data import Conversations, Data, Mixture
 from twofold.train.evaluation import HeldOut, HeldOutMixture
-from twofold.train.export import SEPARATOR
 from twofold.train.settings import FinetuneConfig
 
-ANSWERS = 0.5  # of what is rehearsed; the rest is plain text
+FEW = 10  # own answers that are not worth reading
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,7 +38,7 @@ class Talk:
         """Return what the loop reads."""
         how = dict(
             context=context, rows=rows, seed=config.seed, shuffle=config.shuffle,
-            separator=self.tokenizer.special_id(SEPARATOR),
+            separator=self.tokenizer.separator_id,
         )  # fmt: skip
         parts = [(one.train, one.train_mask) for one in self.kinds.values() if one.train_mask is not None]
         if len(parts) == 1:
@@ -100,9 +99,10 @@ def prepare(
     weights = list(config.weights) or None
     if config.rehearse:
         before = weights or [float(len(corpus.train)) for corpus in kinds.values()]
-        kinds |= _rehearsed(config, folder, tokenizer, context, say)
+        own = _rehearsed(config, folder, tokenizer, context, say)
         weights = [weight / sum(before) * (1 - config.rehearse) for weight in before]
-        weights += [config.rehearse * ANSWERS, config.rehearse * (1 - ANSWERS)]
+        weights += [config.rehearse / len(own)] * len(own)
+        kinds |= own
     return Talk(kinds, weights, tokenizer)
 
 
@@ -131,7 +131,10 @@ def _prepared(
 def _rehearsed(
     config: FinetuneConfig, folder: Path, tokenizer: Tokenizer, context: int, say: Callable[[str], object]
 ) -> dict[str, Corpus]:
-    """Return the corpora of the model's own answers, to what the conversations do not ask, and own text."""
+    """Return the corpora of the model's own answers, to what the conversations do not ask, and own text.
+
+    Of a model that was never taught to answer there is only text.
+    """
     path, text = folder / "own-answers.jsonl", folder / "corpus" / rehearsal.TEXT
     if not path.exists() or not (text / DESCRIPTION_FILE).exists():
         say("Letting the model answer general questions and write, to rehearse what it knows …")
@@ -146,10 +149,14 @@ def _rehearsed(
         )
         rehearsal.write(engine, path, seed=config.seed, avoid=asked)
         rehearsal.own_text(engine, text, seed=config.seed, source=str(config.model))
+    own = {rehearsal.TEXT: open_corpus(text)}
+    if path.read_bytes().count(b"\n") < FEW:
+        say("It gives no answers that end, so only plain text is rehearsed.")
+        return own
     # The better part of them is not read often, so a fifth can be held out to see forgetting by.
     config = dataclasses.replace(config, val_fraction=rehearsal.HELD_OUT)
     answers = _prepared(config, folder / "corpus" / rehearsal.NAME, [str(path)], tokenizer, context)
-    return {rehearsal.NAME: answers, rehearsal.TEXT: open_corpus(text)}
+    return {rehearsal.NAME: answers, **own}
 
 
 def model_file(model: Path) -> Path:
