@@ -317,9 +317,7 @@ def test_a_llama_is_tuned_and_opens_as_a_llama(files, tmp_path, monkeypatch):
     )  # fmt: skip
     monkeypatch.setattr(rehearsal, "questions", lambda: [[f"what {n}"] for n in range(30)])
     tuned = load(finetune(settings_).model)
-    assert (tmp_path / "t" / "own-answers.jsonl").read_text().count(
-        "\n"
-    ) < 10  # few end
+    assert (tmp_path / "t" / "own-answers.jsonl").read_text().count("\n") < 10  # few end
     assert not (tmp_path / "t" / "corpus" / "own answers").exists()
     assert (tmp_path / "t" / "corpus" / "own text" / "corpus.json").is_file()
     assert tuned.config.family == "llama"

@@ -78,8 +78,13 @@ class Row:
         return self.error is not None and self.gain - self.error > 0
 
     def worse(self, margin: float) -> bool:
-        """Return whether it is worse beyond doubt and by more than `margin`, a share of what it was."""
-        return -self.gain > margin * self.before and -self.gain > (self.error or 0.0)
+        """Return whether it is worse beyond doubt and by more than `margin`, a share of what it was.
+
+        Of bits per byte, a share of one bit at least: of its own answers a model is so sure that a share of
+        what they cost is next to nothing.
+        """
+        before = max(self.before, 1.0) if self.unit == BITS else self.before
+        return -self.gain > margin * before and -self.gain > (self.error or 0.0)
 
     def record(self) -> dict[str, float | int | str | None]:
         """Return the row as JSON holds it."""

@@ -42,6 +42,10 @@ from twofold.train.transformer import Transformer
 
 TURN_END = "<|im_end|>"
 RATES = {"muon_lr": 0.01, "embedding_lr": 0.006, "head_lr": 0.002, "norm_lr": 0.002}
+# Muon's steps are as large where there is nothing to learn, as in rehearsing: small ones, and more of them,
+# move what is known less (docs/log.md).
+GENTLE_RATES = {"muon_lr": 0.004, "embedding_lr": 0.0025, "head_lr": 0.0008, "norm_lr": 0.0008}
+GENTLE_EPOCHS, GENTLE_STEPS = 2.8, 40  # times as many epochs; at least so many steps
 ADAPTER_RATES = {
     "muon_lr": 0.0,
     "embedding_lr": 0.003,
@@ -284,16 +288,20 @@ def epochs_for(conversations: int) -> float:
 def _plan(config: FinetuneConfig, parent: Model, talk: Talk, context: int, began: float) -> FinetunePlan:
     """Return the plan, after a short measurement of this machine."""
     rows_per_epoch = talk.data(config, context, 1).epoch_steps
+    epochs = config.epochs or epochs_for(sum(one.train_documents for one in talk.new))
+    least = rows_per_epoch / LEAST_STEPS  # few conversations make small steps: else few are left
+    if config.rehearse:  # what is new says how much is read; what is rehearsed only fills its share of that
+        rows_per_epoch = sum(len(one.train) for one in talk.new) / (1 - config.rehearse) / context
+        epochs *= 1 if config.epochs else GENTLE_EPOCHS
+        least = epochs * rows_per_epoch / GENTLE_STEPS
     host = machine.measure(config.device, config.compute, config.threads)
-    # Few conversations make small steps: a step that holds all of them leaves few steps.
-    rows = config.batch or max(1, min(int(rows_per_epoch / LEAST_STEPS), BATCH_TOKENS // context))
+    rows = config.batch or max(1, min(int(least), BATCH_TOKENS // context))
     several = parallel.team().size
     rows = rows if config.batch else -(-rows // several) * several
     micro = machine.micro_rows(host, max(1, rows // several), context)
     shape = dataclasses.replace(parent.config, context=context)
     speed = machine.pace(host, shape, micro, threads=config.threads, limit_s=3.0)
     step_s = speed.step_s(rows // several, micro)
-    epochs = config.epochs or epochs_for(talk.train_documents)
     steps = config.steps or max(1, round(epochs * rows_per_epoch / rows))
     budget_s = None
     if config.time is not None:
@@ -312,7 +320,7 @@ def _plan(config: FinetuneConfig, parent: Model, talk: Talk, context: int, began
 def _step_plan(config: FinetuneConfig, chosen: FinetunePlan) -> StepPlan:
     """Return the plan as the loop takes it."""
     given = dataclasses.asdict(config.optimizer)
-    rates = ADAPTER_RATES if config.lora else RATES
+    rates = ADAPTER_RATES if config.lora else GENTLE_RATES if config.rehearse else RATES
     given |= {name: value for name, value in rates.items() if given[name] is None}
     return StepPlan(
         steps=chosen.steps, rows=chosen.rows, micro_rows=chosen.micro_rows, context=chosen.context,

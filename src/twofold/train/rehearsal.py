@@ -24,6 +24,7 @@ from twofold.tokens.conversation import Conversation
 
 NAME, TEXT = "own answers", "own text"
 LONGEST = 192  # tokens of an answer; one that goes on is left out: where it is cut is no end
+DRAWS = 2  # answers to each question
 TEXTS, TEXT_TOKENS = 160, 256
 TOGETHER = 16  # answers and texts that are written side by side
 HELD_OUT = 0.2
@@ -48,7 +49,7 @@ def answers(engine: Engine, *, seed: int, avoid: Collection[str] = ()) -> list[C
     Turn by turn, those of all conversations at once. One ends where there is no answer, or one without end.
     """
     tokenizer = engine.tokenizer
-    asked = [turns for turns in questions() if not any(plain(turn) in avoid for turn in turns)]
+    asked = [turns for turns in questions() if not any(plain(turn) in avoid for turn in turns)] * DRAWS
     said: list[list[dict[str, str]]] = [[] for _ in asked]
     going = list(range(len(asked)))
     for turn in range(max(map(len, asked), default=0)):

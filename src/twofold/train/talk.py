@@ -57,6 +57,11 @@ class Talk:
         return self.weights or [float(len(one.train)) for one in self.kinds.values()]
 
     @property
+    def new(self) -> list[Corpus]:
+        """The kinds that are not the model's own words."""
+        return [one for name, one in self.kinds.items() if name not in (rehearsal.NAME, rehearsal.TEXT)]
+
+    @property
     def train_documents(self) -> int:
         """The number of conversations to learn from."""
         return sum(one.train_documents for one in self.kinds.values())
