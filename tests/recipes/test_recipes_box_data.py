@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import box_data
+import box_dialogues
 import box_lessons
 import box_sets
 import box_tales
@@ -138,6 +139,7 @@ def data(tmp_path: Path) -> Path:
             {"text": f"{number} {tier} {text}", "source": "books", "licence": "public domain", "tier": tier}
             for tier in (1, 3)
         ]
+        rows.append({**rows[0], "source": "cia-factbook"})
         pack(folder / file, rows)
     files = {name: one.file for name, one in box_sets.SETS.items()}
     pack(folder / files["fables"], [
@@ -164,17 +166,18 @@ def data(tmp_path: Path) -> Path:
     intents = [*box_sets.ASKED_LIKE, *(intent for some in box_sets.ANSWERED for intent in some.split())]
     pack(folder / files["questions"], [{"text": f"some {intent}", "label": intent} for intent in intents])
     lines = ["| file | what | class |", "|---|---|---|"]
+    files |= {name: one.file for name, one in box_dialogues.SETS.items()}
     lines += [f"| {file} | x | open |" for file in [*box_data.SHARDS, box_data.VAL, *files.values()]]
     (folder / "MANIFEST.md").write_text("# Data\n\n" + "\n".join(lines) + "\n\nThe end | of | it\n")
     return folder
 
 
 def test_build(data: Path, tmp_path: Path) -> None:
-    made = box_data.build(data, tmp_path / "out", tiers=2, talks=50)
+    made = box_data.build(data, tmp_path / "out", tiers=(1, 2), talks=50)
     talks = {
         path.stem: [c.messages for c in conversations(path)] for path in sorted(made.talk.glob("*.jsonl"))
     }
-    assert set(talks) == {"own", "fables", "dictionary", "reading", "trivia", "questions"}
+    assert set(talks) == set(box_data.WEIGHTS)
     assert len(talks["own"]) == 50
     assert {m[1]["content"] for m in talks["fables"]} == {"A Fox saw grapes."}
     answers = {m[1]["content"] for m in talks["dictionary"]}
@@ -185,20 +188,15 @@ def test_build(data: Path, tmp_path: Path) -> None:
     assert told["some flip_coin"].endswith("heads.")
     assert "no clock" in told["some time"]
     prose = [json.loads(line)["text"] for line in unpack(made.text / "train.jsonl.zst").splitlines()]
-    assert len(prose) == 5, "five shards, tier 1 only"
+    assert len(prose) == 5, "five shards, tier 1 only, no tables"
     assert all(text.split()[1] == "1" for text in prose)
+    assert len(unpack(made.text / "val.jsonl.zst").splitlines()) == 3, "what is held out is everything"
     assert {one["licence"] for one in made.credits} >= {"public domain", "CC BY 4.0", "CC BY 3.0", "MIT"}
     before = (made.text / "train.jsonl.zst").stat().st_mtime_ns
-    assert box_data.build(data, tmp_path / "out", tiers=2, talks=50) == made
+    assert box_data.build(data, tmp_path / "out", tiers=(2, 1), talks=50) == made
     assert (made.text / "train.jsonl.zst").stat().st_mtime_ns == before, "found, not made again"
-    assert (
-        len(
-            unpack(
-                box_data.build(data, tmp_path / "out", tiers=3, talks=50).text / "train.jsonl.zst"
-            ).splitlines()
-        )
-        == 10
-    )
+    more = box_data.build(data, tmp_path / "out", tiers=(1, 3), talks=50)
+    assert len(unpack(more.text / "train.jsonl.zst").splitlines()) == 10
 
 
 def unpack(path: Path) -> bytes:
@@ -219,6 +217,7 @@ def test_only_open_sets_are_read(other: str, data: Path, tmp_path: Path) -> None
 
 def test_the_shared_manifest_calls_every_set_open(shared_data: Path) -> None:
     classes = box_data.manifest(shared_data)
-    for file in [*box_data.SHARDS, box_data.VAL, *(one.file for one in box_sets.SETS.values())]:
+    sets = [*box_sets.SETS.values(), *box_dialogues.SETS.values()]
+    for file in [*box_data.SHARDS, box_data.VAL, *(one.file for one in sets)]:
         assert classes[file] == "open"
     assert classes["sft/alpaca_5000.jsonl.zst"] == "NC"

@@ -9,6 +9,7 @@ import pytest
 pytest.importorskip("torch")
 
 import box
+import box_card
 import box_data
 import nano
 
@@ -51,27 +52,27 @@ def test_box_measures_lets_speak_and_writes_a_card_without_paths(
     val.write_text("".join(json.dumps(row) + "\n" for row in rows))
     (work / "data/talk").mkdir()
     (work / "data/talk/own.jsonl").write_text("{}\n")
-    measured = box.scores(work / "base", val)
+    measured = box_card.scores(work / "base", val)
     assert set(measured) == {"fables", "tales", "all"}
     assert measured["all"] == pytest.approx(measured["fables"], abs=1e-3), "both sources hold the same text"
     assert 0 < measured["all"] < 8
-    spoken = list(box.samples(work / "tuned/model.gguf"))
-    assert len(spoken) == len(box.QUESTIONS)
+    spoken = list(box_card.samples(work / "tuned/model.gguf"))
+    assert len(spoken) == len(box_card.QUESTIONS)
     assert spoken[1]["prompt"].startswith("> Who are you?\n< ")
     assert spoken[1]["prompt"].endswith("> Do you make mistakes?\n< ")
     life = box.Life(
-        data=tmp_path, out=tmp_path, work=work, time_s=60.0, vocab=1024, tiers=2, shards=5, talks=10,
-        epochs=1.0, device="cpu", threads=1, prepare=False, shape=ShapeConfig(depth=1),
+        data=tmp_path, out=tmp_path, work=work, flops=1e12, talks=10, device="cpu", threads=1,
+        shape=ShapeConfig(depth=1, vocab=1024),
     )  # fmt: skip
     tuned = load(work / "tuned/model.gguf").card
-    card = cards.validate(box.card(life, tuned, [box_data.OWN], measured, spoken))
+    card = cards.validate(box_card.describe(life, tuned, [box_data.OWN], measured, spoken))
     assert "makes things up" in card["summary"]
     assert str(tmp_path.parent) not in json.dumps(card), (
         "the card names no path of the machine it was made on"
     )
     assert card["recipe"]["plans"]["base"]["depth"] == 2
     assert len(card["recipe"]["data_sha256"]) == 2
-    page = box.page(card)
+    page = box_card.as_page(card)
     assert "loss.svg" not in page
     assert "Believe nothing it says" in page
     assert "recipes/box_talk.py" in page

@@ -1,0 +1,142 @@
+"""The card of the model in the box: what it read, what it scores, what it says unasked, what it cannot do."""
+
+import dataclasses
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import box_data
+
+from twofold.base.files import sha256, write_text
+from twofold.corpus.formats.jsonl import records
+from twofold.corpus.opening import open_bytes
+from twofold.measure.bits_per_byte import bits_per_byte
+from twofold.parameters import load
+from twofold.run import Engine, Sampler
+from twofold.run import load as open_engine
+from twofold.train.export import spell
+from twofold.train.folder import read_recipe
+
+QUESTIONS = (
+    ("Hello!",),
+    ("Who are you?", "Do you make mistakes?"),
+    ("What is 3 + 4?",),
+    ("What is the capital of France?",),
+    ("What is the opposite of hot?", "Thank you!"),
+    ("Tell me a story about a fox.",),
+    ("My favourite colour is green.", "What is my favourite colour?"),
+    ("What is a lantern?",),
+    ("What is the weather today?",),
+)
+LIMITS = [
+    "It is very small and makes things up: fluent, friendly and often wrong. Believe nothing it says.",
+    "It knows English only, nothing of today, and nothing about you but what you write to it.",
+    "It read old books, whose views of people are often those of their time.",
+    "Most of its conversations were made by a program, so it is at home in little more than those forms.",
+]
+
+
+def card(life: Any, tuned: dict[str, Any], rounded: Path, last: Path) -> dict[str, Any]:
+    """Return the card of the model in the box: that of its last stage, with data, scores and samples."""
+    measured = scores(life.work / "base", life.work / "data/text/val.jsonl.zst")
+    made = box_data.build(
+        life.data, life.work / "data", tiers=life.tiers, shards=life.shards, talks=life.talks
+    )
+    return describe(life, tuned, made.credits, measured, [*samples(rounded)])
+
+
+def scores(base: Path, val: Path, limit_bytes: int = 60_000) -> dict[str, float]:
+    """Return the base model's bits per byte on whole titles it never read: by source, and `all` together.
+
+    `all` weighs each source by its share of the held-out text.
+    """
+    texts: dict[str, list[str]] = {}
+    with open_bytes(val) as stream:
+        for _, row in records(stream, str(val)):
+            texts.setdefault(row["source"], []).append(row["text"])
+    engine = open_engine(base / "model.gguf")
+    found: dict[str, float] = {}
+    for source, some in sorted(texts.items()):
+        found[source] = bits_per_byte(engine, some, limit_bytes=limit_bytes).bits_per_byte
+    sizes = {source: sum(len(text.encode()) for text in some) for source, some in texts.items()}
+    found["all"] = sum(found[source] * size for source, size in sizes.items()) / sum(sizes.values())
+    return {source: round(value, 4) for source, value in found.items()}
+
+
+def samples(path: Path) -> Iterator[dict[str, str]]:
+    """Return what the model answers to QUESTIONS, first try, unedited."""
+    engine = open_engine(path)
+    for questions in QUESTIONS:
+        messages: list[dict[str, str]] = []
+        for question in questions:
+            messages.append({"role": "user", "content": question})
+            messages.append({"role": "assistant", "content": answer(engine, messages)})
+        *before, last = messages
+        prompt = "\n".join(f"{'>' if m['role'] == 'user' else '<'} {m['content']}" for m in before)
+        yield {"prompt": f"{prompt}\n< ", "text": last["content"]}
+
+
+def answer(engine: Engine, messages: list[dict[str, str]]) -> str:
+    """Return the model's next answer, sampled with a fixed seed."""
+    ids = engine.tokenizer.chat(messages, add_generation_prompt=True)
+    return "".join(
+        engine.stream(ids, max_tokens=200, sampler=Sampler(temperature=0.5, top_p=0.9, seed=1))
+    ).strip()
+
+
+def describe(
+    life: Any,
+    tuned: dict[str, Any],
+    credits: list[dict[str, str]],
+    measured: dict[str, float],
+    spoken: list[dict[str, str]],
+) -> dict[str, Any]:
+    """Return the card, given what is to stand on it."""
+    held_out = [
+        {"name": "bits per byte (before tuning)", "value": value, "split": f"held-out titles, {source}"}
+        for source, value in measured.items()
+    ]
+    stages = [name for name in ("base", "tuned", "improved") if (life.work / name / "recipe.toml").exists()]
+    return {
+        "name": "twofold-box",
+        "summary": "The model in the box of twofold: a very small language model that chats a little, "
+        "offline, and makes things up.",
+        "license": "MIT",
+        "languages": ["en"],
+        "limits": LIMITS,
+        "data": [
+            {"name": one["title"], "license": one["licence"], "url": one["source"], "used": one["used"]}
+            for one in credits
+        ],
+        "scores": [*held_out, *tuned.get("scores", [])],
+        "samples": spoken,
+        "training": {stage: read_recipe(life.work / stage).result for stage in stages},
+        "recipe": how_to_repeat(life, stages),
+        "notes": ["Made by recipes/box.py; the same command with the same data makes one like it again."],
+    }
+
+
+def how_to_repeat(life: Any, stages: list[str]) -> dict[str, Any]:
+    """Return the settings of this life, its plans and the hashes of its data; no paths of this machine."""
+    files = [*sorted((life.work / "data/text").iterdir()), *sorted((life.work / "data/talk").iterdir())]
+    settings = {
+        field.name: getattr(life, field.name)
+        for field in dataclasses.fields(life)
+        if field.name not in ("data", "out", "work", "until", "remix", "shape")
+    }
+    return {
+        "script": "recipes/box.py",
+        "settings": {**settings, **dataclasses.asdict(life.shape)},
+        "data_sha256": {path.name: sha256(path) for path in files},
+        "plans": {stage: read_recipe(life.work / stage).plan for stage in stages},
+    }
+
+
+def write(model: Path, page: Path) -> None:
+    """Write the card of a model file as Markdown."""
+    write_text(page, as_page(load(model).card))
+
+
+def as_page(card: dict[str, Any]) -> str:
+    """Return the card as Markdown. The loss curve stays with the run, so its picture is left out."""
+    return spell(card).replace("## Loss\n\n![Loss over steps](loss.svg)\n\n", "")
