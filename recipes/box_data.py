@@ -24,10 +24,14 @@ from collections.abc import Callable, Collection, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+import box_calls
 import box_dialogues
+import box_rounds
 import box_sets
+import box_sums
 import box_talk
 import zstandard
+from box_turns import Talk
 
 from twofold.base.errors import BadFileError, TwofoldError, UsageError
 from twofold.base.files import atomic_write, write_text
@@ -41,13 +45,18 @@ EVERY_TIER = (1, 2, 3, 4)
 TABLES = ("cia-factbook",)  # lists of figures, which are no prose
 # How much of what is read in tuning is of each kind.
 WEIGHTS = {
-    "own": 0.55, "fables": 0.05, "dictionary": 0.08, "reading": 0.14, "trivia": 0.05, "questions": 0.13,
+    "own": 0.28, "fables": 0.03, "dictionary": 0.05, "reading": 0.06, "trivia": 0.03, "questions": 0.07,
+    "calls": 0.14, "sums": 0.12, "rounds": 0.22,
+}  # fmt: skip
+# Programs that write conversations with tools and the like, and how many, for each one of small talk.
+PROGRAMS: dict[str, tuple[Callable[[random.Random], Talk], float]] = {
+    "calls": (box_calls.talk, 0.5), "sums": (box_sums.talk, 0.5), "rounds": (box_rounds.talk, 0.3),
 }  # fmt: skip
 OWN = {
     "title": "Conversations made by a program",
-    "source": "recipes/box_talk.py in twofold",
+    "source": "recipes/box_talk.py and its neighbours in twofold",
     "licence": "MIT",
-    "used": "greetings, questions about itself, sums, opposites, capitals, tales, remembering",
+    "used": "small talk, sums, tales, remembering, calls of tools, funding rounds of made-up companies",
 }
 BY_HAND = {"openstax": "(c) OpenStax, Rice University, openstax.org", "eltec": "ELTeC, github.com/COST-ELTeC"}
 
@@ -131,6 +140,11 @@ def write_talk_files(data: Path, folder: Path, talks: int, seed: int) -> dict[st
     for name, conversations in talk(data, words, talks, seed):
         write_rows(folder / f"{name}.jsonl", ({"messages": messages} for messages in conversations))
         counts[name] = len(conversations)
+    for name, (program, share) in PROGRAMS.items():
+        rng = random.Random(f"{name} {seed}")
+        counts[name] = max(1, round(share * talks))
+        made = (program(rng).conversation().record() for _ in range(counts[name]))
+        write_rows(folder / f"{name}.jsonl", made)
     return counts
 
 

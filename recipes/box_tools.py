@@ -48,7 +48,7 @@ KINDS: dict[str, Kind] = {
     "plot": Kind(
         ("plot", "draw_chart", "make_plot", "chart"),
         ("Draws a chart.", "Plots points, with a trend line if asked.", "Makes a chart of x and y."),
-        {"x": (("x", "xs"), "array"), "y": (("y", "ys"), "array"), "title": (("title", "name"), "string"),
+        {"x": (("x", "xs"), "array"), "y": (("y", "ys"), "array"), "title": (("title", "heading"), "string"),
          "trend": (("trend", "trend_line"), "boolean")},
     ),
     "python": Kind(
@@ -59,12 +59,12 @@ KINDS: dict[str, Kind] = {
     "image": Kind(
         ("image", "draw_image", "make_image", "paint"),
         ("Draws a picture.", "Makes an image from words.", "Paints what the prompt says."),
-        {"prompt": (("prompt", "description", "text"), "string")},
+        {"prompt": (("prompt", "words", "text"), "string")},
     ),
     "set_timer": Kind(
         ("set_timer", "timer", "start_timer"),
         ("Rings after a while.", "Starts a timer.", "Rings after some minutes."),
-        {"minutes": (("minutes", "in_minutes"), "integer"), "label": (("label", "name", "text"), "string")},
+        {"minutes": (("minutes", "in_minutes"), "integer"), "label": (("label", "text"), "string")},
     ),
     "convert": Kind(
         ("convert", "convert_units", "unit_converter"),
@@ -87,7 +87,7 @@ KINDS: dict[str, Kind] = {
     ),
     "read_file": Kind(
         ("read_file", "open_file", "show_file"), ("Reads a file.", "Returns the text of a file."),
-        {"path": (("path", "file", "name"), "string")},
+        {"path": (("path", "file"), "string")},
     ),
     "send_message": Kind(
         ("send_message", "write_message", "message"), ("Sends a message.", "Writes to somebody."),
