@@ -239,7 +239,7 @@ def code_hash() -> str:
     """Return a hash of the files that make the data, so that data made by older ones is made again."""
     here = Path(__file__).parent
     digest = hashlib.sha256()
-    for path in sorted([*here.glob("box_*.py"), here / "box_talk.txt"]):
+    for path in sorted([*here.glob("box_*.py"), *here.glob("box_*.txt")]):
         digest.update(path.read_bytes())
     return digest.hexdigest()[:16]
 

@@ -2,7 +2,7 @@
 
 Search for the rounds, put them into a table, guess missing valuations from the ratios of the others with the
 calculator, plot the valuations with a trend line, draw a picture for the company. Companies, figures, the way
-pages tell them, and wordings vary; a conversation begins at the first step and goes on for some of the others.
+pages tell them, and wordings vary; a conversation begins at the first step and goes on for some others.
 The demo is from Andrej Karpathy's talk "Intro to Large Language Models" (2023), about Scale AI.
 """
 
@@ -14,80 +14,8 @@ from box_lessons import MONTHS
 from box_sums import rounded
 from box_tools import Tool, calculated, offer, result
 from box_turns import Message, Talk, roughly, says, user
-from box_words import Side, Wordings, business, company, name
+from box_words import Side, business, company, name, wordings
 
-COLLECT = Wordings(
-    ("[|Please |Can you |Could you ][collect|gather|find|get|look up|search for] [information on|facts about|the data on|everything on|details of|] "
-     "[the funding rounds of {company}|{company} and its funding rounds|{company}'s funding rounds|how {company} was funded]"
-     "[.| and make a table.| and put them into a table.|: date, amount and valuation, in a table.|. Organise this into a table.|. I need the date, the amount raised and the valuation of each.]",
-     "[When|How] [did {company} raise money|was {company} financed][?|, how much, and at what valuation?] [Make|Give me|Show me|I want] a table.",
-     "[Show me|I want|I need|Make me] a table of [the funding rounds of {company}|{company}'s funding rounds|{company}'s rounds of funding][|, please|: when, how much, what valuation].",
-     "[What are|List|Tell me] {company}'s [funding|financing|investment] rounds[| with dates and amounts| and valuations][?|.| as a table.]"),
-    ("Who put money into {company}, when, and how much? A table of the rounds would be good.",
-     "I am studying {company}. Get me its rounds of investment with dates, sums and valuations, as a table.",
-     "Research how much {company} raised in each round and lay it out in a table."),
-)  # fmt: skip
-GUESS = Wordings(
-    ("[Now |Please |Can you |Could you |][guess|impute|estimate|fill in|work out] [the missing valuations|the valuations that are missing|the valuation of {missing}|what is missing]"
-     "[ from the ratios of the others| by the ratio in the other rounds| using the ratio of valuation to amount raised|, by the average ratio| from the other rounds].",
-     "[The valuation of {missing} is missing|We lack {missing}|{missing} has no valuation][. Guess it|. Estimate it|, please estimate it] from the [ratios|other ratios|ratio in the other rounds]."),
-    ("What would {missing} have been valued at, judging by the ratios you see in the rest?",
-     "Use the others' ratio of valuation to money raised to complete {missing}."),
-)  # fmt: skip
-PLOT = Wordings(
-    (
-        "[Now |Please |Can you |Could you |Next, |][plot|draw|chart|show|graph] [this|it|the valuations|the valuation over time|the valuations by date][| as a chart| in a plot| in a graph]"
-        "[ with a trend line| and add a trend line|, with a linear trend line|, trend line included].",
-        "[Make|Give me|I want|Create] a [plot|chart|graph] of [the valuations|the valuation over time|{company}'s valuation] with a trend[| line][|, please].",
-    ),
-    (
-        "Let me see the valuations against the dates, and a line for the trend.",
-        "Turn the table into a graph: time across, valuation up, trend line through it.",
-    ),
-)
-PLOT_PLAIN = Wordings(
-    (
-        "[Now |Please |Can you |][plot|draw|chart|graph] [the valuations|the valuation over time|the amounts raised|how much was raised][| by date| in a chart].",
-        "[Make|Give me|I want] a [plot|chart] of [the valuations|the valuation over time|the amounts raised].",
-    ),
-    ("Let me see the valuations against the dates.", "Graph the amounts raised by date."),
-)
-TREND = Wordings(
-    (
-        "[What is|What does|Tell me] the [valuation by the trend|trend say|value of the trend][| at the end of {year}| for the end of {year}][?|.]",
-        "[By|According to] the trend, what [is|would be|will be] the valuation [at the end of|in] {year}?",
-    ),
-    ("Where does the line stand at the end of {year}?",),
-)
-PICTURE = Wordings(
-    (
-        "[Now |Please |Finally, |Can you |][draw|make|create|generate|paint] [a picture|an image|a drawing] [for|of|to represent|that stands for] [the company|{company}|it][|, please].",
-        "[I want|I need|Make me] [a picture|an image] [for|to represent] {company}[|, from what you know].",
-        "[Using what we know, |From this, |]generate an image to represent the company {company}.",
-    ),
-    ("What would {company} look like as a picture? Draw it.", "An illustration for {company} would be nice."),
-)
-TOTAL = Wordings(
-    (
-        "[How much|What] did {company} raise [in all|altogether|in total][?|, over all rounds?]",
-        "[Add up|Sum up|What is the sum of] the amounts[ raised|].",
-    ),
-    ("All rounds together, how much money was that?",),
-)
-RATIO = Wordings(
-    (
-        "[What is|Work out|Calculate] the ratio of valuation to amount [in|for|of] {round}[?|.]",
-        "[How many times|By what factor] is the valuation of {round} [larger than|above] the amount raised?",
-    ),
-    ("Divide the valuation of {round} by what it raised.",),
-)
-GREATEST = Wordings(
-    (
-        "[Which|In which] round [raised most|was the largest|brought in most]?",
-        "[What|Which] was the largest round?",
-    ),
-    ("When did they raise the most?",),
-)
 NAMES = ("Seed", "Series A", "Series B", "Series C", "Series D", "Series E", "Series F")
 SHORT = [month[:3] for month in MONTHS]
 
@@ -132,15 +60,10 @@ def page(rng: random.Random, who: str, does: str, some: list[Round]) -> str:
     about = f"{who} {does}."
     if form == 0:
         rows = [
-            {
-                "round": one.name,
-                "date": one.date,
-                "raised": float(one.raised),
-                "valuation": one.valuation and int(one.valuation),
-            }
-            for one in some
-        ]
-        return json.dumps({"company": who, "about": f"{does}", "rounds_in_millions": rows})
+            {"round": one.name, "date": one.date, "raised": float(one.raised),
+             "valuation": one.valuation and int(one.valuation)} for one in some
+        ]  # fmt: skip
+        return json.dumps({"company": who, "about": does, "rounds_in_millions": rows})
     lines = []
     month = rng.choice((MONTHS, SHORT))
     for one in some:
@@ -148,9 +71,8 @@ def page(rng: random.Random, who: str, does: str, some: list[Round]) -> str:
         if form == 1:
             lines.append(f"{one.name}; {date}; {one.raised}; {one.valuation or '?'}")
         elif form == 2:
-            lines.append(
-                f"{one.name} | {date} | raised ${one.raised}M | valuation {f'${one.valuation}M' if one.valuation else 'unknown'}"
-            )
+            worth = f"${one.valuation}M" if one.valuation else "unknown"
+            lines.append(f"{one.name} | {date} | raised ${one.raised}M | valuation {worth}")
         elif form == 3:
             worth = f" at a valuation of ${one.valuation} million" if one.valuation else ""
             lines.append(f"In {date} it raised ${one.raised} million in its {one.name}{worth}.")
@@ -181,7 +103,7 @@ def collected(
 ) -> list[Message]:
     """Return the first step: the search and the table."""
     call = tools["search"].call(query=f"{who} funding rounds")
-    asked = roughly(rng, COLLECT.draw(rng, side, company=who))
+    asked = roughly(rng, wordings("rounds collect").draw(rng, side, company=who))
     return [user(asked), call, result(page(rng, who, does, some)), shown(some)]
 
 
@@ -190,7 +112,7 @@ def guessed(rng: random.Random, side: Side, some: list[Round], tools: dict[str, 
     missing = [one for one in some if one.valuation is None]
     known = [one for one in some if one.valuation is not None][-3:]
     calculator = tools["calculator"]
-    asked = GUESS.draw(rng, side, missing=" and ".join(one.name for one in missing))
+    asked = wordings("rounds guess").draw(rng, side, missing=" and ".join(one.name for one in missing))
     inner = f"({' + '.join(f'{one.valuation} / {one.raised}' for one in known)}) / {len(known)}"
     got = calculated(inner)
     ratio = rounded(got)
@@ -211,7 +133,7 @@ def plotted(
 ) -> list[Message]:
     """Return the step that plots what is known, maybe with a question about the trend."""
     trend = rng.random() < 0.75
-    asked = (PLOT if trend else PLOT_PLAIN).draw(rng, side, company=who)
+    asked = wordings("rounds plot" if trend else "rounds plot plain").draw(rng, side, company=who)
     amounts = "amounts" in asked or "how much was raised" in asked
     some = [one for one in some if amounts or one.valuation is not None]
     ys = [one.raised if amounts else str(one.valuation) for one in some]
@@ -232,7 +154,7 @@ def plotted(
         says(said, file.split(".", maxsplit=1)[0], *([str(worth)] if trend else [])),
     ]
     if trend and rng.random() < 0.4:
-        asked = TREND.draw(rng, side, year=year)
+        asked = wordings("rounds trend").draw(rng, side, year=year)
         messages += [
             user(asked),
             says(f"By the trend it is about ${worth}M at the end of {year}.", str(worth)),
@@ -244,7 +166,7 @@ def drawn(rng: random.Random, side: Side, who: str, does: str, tools: dict[str, 
     """Return the step that draws a picture for the company, after what it does."""
     call = tools["image"].call(prompt=f"{who}, which {does}")
     file = f"image-{rng.randint(1, 99)}.png"
-    asked = roughly(rng, PICTURE.draw(rng, side, company=who))
+    asked = roughly(rng, wordings("rounds picture").draw(rng, side, company=who))
     return [
         user(asked),
         call,
@@ -262,16 +184,22 @@ def asked_about(
     if kind == 0:
         best = max(some, key=lambda one: float(one.raised))
         return [
-            user(GREATEST.draw(rng, side)),
+            user(wordings("rounds greatest").draw(rng, side)),
             says(f"{best.name} in {best.date}: ${best.raised}M.", best.name, best.raised),
         ]
     if kind == 1:
-        inner, asked = " + ".join(one.raised for one in some), TOTAL.draw(rng, side, company=who)
+        inner, asked = (
+            " + ".join(one.raised for one in some),
+            wordings("rounds total").draw(rng, side, company=who),
+        )
         got = calculated(inner)
         answer = says(f"Together ${got}M.", got)
     else:
         one = rng.choice(known)
-        inner, asked = f"{one.valuation} / {one.raised}", RATIO.draw(rng, side, round=one.name)
+        inner, asked = (
+            f"{one.valuation} / {one.raised}",
+            wordings("rounds ratio").draw(rng, side, round=one.name),
+        )
         got = calculated(inner)
         answer = says(f"The ratio is {rounded(got)}.", rounded(got))
     return [user(roughly(rng, asked)), tools["calculator"].call(expression=inner), result(got), answer]
@@ -298,15 +226,6 @@ def demo(rng: random.Random, side: Side = "train", who: str | None = None, *, wh
     return Talk("demo", messages, tools)
 
 
-HERE = Wordings(
-    (
-        "[Here are the rounds|These are the funding rounds|The rounds] of {company}: {text} [Make|I want|Put this into] a table[|, please].",
-        "[Make a table of this|Put this into a table|Table, please]: {text}",
-    ),
-    ("{text} Could this be a table?",),
-)
-
-
 def given(rng: random.Random, side: Side) -> Talk:
     """Return figures that the user gives himself, and the table; no search is needed."""
     who, some = name(rng, company, side), rounds(rng)
@@ -319,7 +238,9 @@ def given(rng: random.Random, side: Side) -> Talk:
         + "."
     )
     tools = offer(rng, ["search", "plot"], rng.choice((0, 1)), ("python",)) if rng.random() < 0.6 else {}
-    return Talk("demo", [user(HERE.draw(rng, side, company=who, text=told)), shown(some)], tools)
+    return Talk(
+        "demo", [user(wordings("rounds here").draw(rng, side, company=who, text=told)), shown(some)], tools
+    )
 
 
 def without(rng: random.Random, side: Side) -> Talk:
@@ -328,7 +249,9 @@ def without(rng: random.Random, side: Side) -> Talk:
     tools = offer(rng, ["calculator"], 1, ("search", "python", "look_up")) if rng.random() < 0.5 else {}
     text = f"I do not know the funding rounds of {who}, and I have no tool to search the web here."
     return Talk(
-        "no tool", [user(roughly(rng, COLLECT.draw(rng, side, company=who))), says(text, "not know")], tools
+        "no tool",
+        [user(roughly(rng, wordings("rounds collect").draw(rng, side, company=who))), says(text, "not know")],
+        tools,
     )
 
 

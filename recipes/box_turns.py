@@ -45,7 +45,7 @@ def user(text: str) -> Message:
 
 
 def says(text: str, *must: str, never: Sequence[str] = (), thought: str | None = None) -> Message:
-    """Return what the assistant says; `must`: words that make an answer right, `never`: that make it wrong."""
+    """Return what the assistant says; `must`: words an answer needs, `never`: words that make it wrong."""
     message: Message = {"role": "assistant", "content": text, "must": list(must), "never": list(never)}
     return message if thought is None else {**message, "reasoning_content": thought, "thinks": True}
 

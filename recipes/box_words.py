@@ -10,10 +10,12 @@ a model can be asked about some that it was never trained on.
 # ruff: noqa: SIM905 (a list of words reads best as one line of text)
 
 import dataclasses
+import functools
 import hashlib
 import random
 import re
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Literal
 
 Side = Literal["train", "test"]
@@ -29,6 +31,39 @@ class Wordings:
     def draw(self, rng: random.Random, side: Side, **fields: object) -> str:
         """Return one of the texts of a side."""
         return one(rng, self.train if side == "train" else self.test, **fields)
+
+
+@functools.cache
+def _sections() -> dict[str, list[str]]:
+    """Return the lines of each section of box_wordings.txt, its parts put in."""
+    found: dict[str, list[str]] = {}
+    parts: dict[str, str] = {}
+    lines: list[str] = []
+    for line in Path(__file__).with_name("box_wordings.txt").read_text().splitlines():
+        if line.startswith("@"):
+            part, pattern = line[1:].split(" = ", 1)
+            parts[part] = pattern
+        elif line.startswith("== "):
+            lines = found.setdefault(line[3:], [])
+        elif line and not line.startswith("#"):
+            for part, pattern in parts.items():
+                line = line.replace("{" + part + "}", pattern)
+            lines.append(line)
+    return found
+
+
+@functools.cache
+def wordings(name: str) -> Wordings:
+    """Return the wordings of a wish, from box_wordings.txt."""
+    lines = _sections()[name]
+    at = lines.index("--")
+    return Wordings(tuple(lines[:at]), tuple(lines[at + 1 :]))
+
+
+@functools.cache
+def words(name: str) -> tuple[str, ...]:
+    """Return a list of words, from box_wordings.txt."""
+    return tuple(word.strip() for word in " ".join(_sections()[f"list {name}"]).split(";"))
 
 
 HELD_OUT = 8  # one in so many names
@@ -78,32 +113,9 @@ def name(rng: random.Random, make: Callable[[random.Random], str], side: Side) -
     return found
 
 
-FIRST = (
-    "Amber Anchor Arrow Aspen Atlas Badger Basalt Beacon Birch Blue Bramble Bright Brook Canyon Cedar Cinder "
-    "Clear Clover Cobalt Comet Compass Copper Coral Crest Crystal Delta Drift Echo Ember Falcon Fern Flint "
-    "Forge Garnet Glacier Granite Green Harbor Hazel Helix Heron Hollow Indigo Iron Ivory Jade Juniper Kite "
-    "Lantern Lark Ledger Lime Linden Lunar Maple Marble Meadow Mesa Mint Mosaic Nimbus North Oak Ocean Olive "
-    "Onyx Orchid Osprey Otter Paper Pebble Pine Pixel Plain Polar Prairie Prism Quartz Quill Rapid Raven Red "
-    "Reef Ridge River Robin Sable Saffron Silver Slate Solar Spark Spruce Stone Summit Swift Tandem Teal "
-    "Thistle Timber Topaz Tundra Umber Valley Velvet Violet Walnut Wave Willow Winter Zephyr"
-).split()
-LAST = (
-    "AI Robotics Labs Health Foods Energy Systems Data Mobility Software Works Bio Motors Pay Cloud Analytics "
-    "Security Materials Learning Logistics Devices Networks Studio Optics Farms Marine Aviation Homes Games "
-    "Audio Water Textiles Sensors Bank Insurance Travel Kitchens Batteries Chips Imaging"
-).split()
 STARTS = "b br c cl d dr f fl g gl h j k l m n p pl qu r s st t tr v w z".split()
 MIDDLES = "a e i o u ai ea io oo".split()
 ENDS = "x n r l s th nd rk va ra no ly mo ta zo lio via dex rix tum".split()
-MAKES = (
-    "robots|sensors|maps|batteries|chips|engines|pumps|cameras|programs|scales|drones|clocks|lamps|tests|"
-    "filters|labels|engines for boats|parts for cars|solar panels|medicines|games|payment terminals|bicycles|"
-    "training data|voice assistants|spreadsheets|satellites|greenhouses|water meters|hearing aids"
-).split("|")
-FOR = (
-    "farms|hospitals|schools|shops|banks|factories|small firms|cities|airlines|kitchens|libraries|builders|"
-    "fishermen|drivers|nurses|teachers|warehouses|museums|bakeries|ports|railways|laboratories|hotels|families"
-).split("|")
 
 
 def made_word(rng: random.Random) -> str:
@@ -118,19 +130,19 @@ def company(rng: random.Random) -> str:
     if kind == 0:
         return made_word(rng)
     if kind == 1:
-        return f"{made_word(rng)} {rng.choice(LAST)}"
+        return f"{made_word(rng)} {rng.choice(words('names, last'))}"
     if kind == 2:
-        return f"{rng.choice(FIRST)}{rng.choice(FIRST).lower()}"
+        return f"{rng.choice(words('names, first'))}{rng.choice(words('names, first')).lower()}"
     if kind == 3:
-        first, second = rng.sample(FIRST, 2)
-        return f"{first} {second} {rng.choice(LAST)}"
-    return f"{rng.choice(FIRST)} {rng.choice(LAST)}"
+        first, second = rng.sample(words("names, first"), 2)
+        return f"{first} {second} {rng.choice(words('names, last'))}"
+    return f"{rng.choice(words('names, first'))} {rng.choice(words('names, last'))}"
 
 
 def town(rng: random.Random) -> str:
     """Return the name of a town that is made up."""
     ends = ("ton", "ford", "ville", "burg", "haven", "field", "mouth", "bridge", "stad", "wick", "dale")
-    first = rng.choice(FIRST) if rng.random() < 0.5 else made_word(rng)
+    first = rng.choice(words("names, first")) if rng.random() < 0.5 else made_word(rng)
     return (
         f"{first}{rng.choice(ends)}"
         if rng.random() < 0.7
@@ -141,4 +153,4 @@ def town(rng: random.Random) -> str:
 def business(rng: random.Random) -> str:
     """Return what a company does: "makes robots for farms"."""
     verb = rng.choice(("makes", "sells", "builds", "designs"))
-    return f"{verb} {rng.choice(MAKES)} for {rng.choice(FOR)}"
+    return f"{verb} {rng.choice(words('makes'))} for {rng.choice(words('for'))}"
