@@ -25,13 +25,18 @@ from pathlib import Path
 from typing import Any
 
 import box_calls
+import box_chat
 import box_dialogues
+import box_passages
 import box_rounds
 import box_sets
 import box_sums
 import box_talk
+import box_thinking
+import box_unknown
 import zstandard
 from box_turns import Talk
+from box_words import Side
 
 from twofold.base.errors import BadFileError, TwofoldError, UsageError
 from twofold.base.files import atomic_write, write_text
@@ -45,18 +50,21 @@ EVERY_TIER = (1, 2, 3, 4)
 TABLES = ("cia-factbook",)  # lists of figures, which are no prose
 # How much of what is read in tuning is of each kind.
 WEIGHTS = {
-    "own": 0.28, "fables": 0.03, "dictionary": 0.05, "reading": 0.06, "trivia": 0.03, "questions": 0.07,
-    "calls": 0.14, "sums": 0.12, "rounds": 0.22,
+    "own": 0.16, "fables": 0.02, "dictionary": 0.05, "reading": 0.06, "trivia": 0.03, "questions": 0.06,
+    "calls": 0.10, "sums": 0.09, "rounds": 0.16, "passages": 0.09, "unknown": 0.06, "thinking": 0.07,
+    "chats": 0.05,
 }  # fmt: skip
-# Programs that write conversations with tools and the like, and how many, for each one of small talk.
-PROGRAMS: dict[str, tuple[Callable[[random.Random], Talk], float]] = {
-    "calls": (box_calls.talk, 0.5), "sums": (box_sums.talk, 0.5), "rounds": (box_rounds.talk, 0.3),
+# Programs that write conversations, and how many of them for each one of small talk.
+PROGRAMS: dict[str, tuple[Callable[[random.Random, Side], Talk], float]] = {
+    "calls": (box_calls.talk, 0.6), "sums": (box_sums.talk, 0.6), "rounds": (box_rounds.talk, 0.3),
+    "passages": (box_passages.from_passage, 0.6), "unknown": (box_unknown.talk, 0.8),
+    "thinking": (box_thinking.talk, 0.6), "chats": (box_chat.talk, 0.5),
 }  # fmt: skip
 OWN = {
     "title": "Conversations made by a program",
     "source": "recipes/box_talk.py and its neighbours in twofold",
     "licence": "MIT",
-    "used": "small talk, sums, tales, remembering, calls of tools, funding rounds of made-up companies",
+    "used": "small talk, sums, tales, remembering, calls of tools, passages and questions, thinking",
 }
 BY_HAND = {"openstax": "(c) OpenStax, Rice University, openstax.org", "eltec": "ELTeC, github.com/COST-ELTeC"}
 
@@ -143,7 +151,7 @@ def write_talk_files(data: Path, folder: Path, talks: int, seed: int) -> dict[st
     for name, (program, share) in PROGRAMS.items():
         rng = random.Random(f"{name} {seed}")
         counts[name] = max(1, round(share * talks))
-        made = (program(rng).conversation().record() for _ in range(counts[name]))
+        made = (program(rng, "train").conversation().record() for _ in range(counts[name]))
         write_rows(folder / f"{name}.jsonl", made)
     return counts
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from box_lessons import article, capital
+from box_passages import elsewhere
 from box_talk import Message, Turns, blocks
 
 from twofold.corpus.formats.jsonl import records
@@ -158,7 +159,7 @@ def meaning(
 
 
 def reading(data: Path, rng: random.Random) -> Iterator[Turns]:
-    """Return passages of up to 700 characters with questions whose answers stand in them."""
+    """Return passages of up to 700 characters with questions whose answers stand in them, or in none."""
     passages: dict[str, list[tuple[str, str]]] = {}
     for row in rows(data, "reading"):
         passage, answer = " ".join(row["context"].split()), " ".join(row["answer"].split()).strip(" .")
@@ -168,6 +169,7 @@ def reading(data: Path, rng: random.Random) -> Iterator[Turns]:
         for first, *more in (asked[at : at + 2] for at in range(0, len(asked), 2)):
             shape = rng.choice(("{p}\n\n{q}", "Read this: {p}\n\n{q}", "{q}\n\n{p}"))
             yield [(shape.format(p=passage, q=first[0]), first[1]), *(more if rng.random() < 0.5 else [])]
+    yield from elsewhere([*passages.items()], rng, len(passages) // 2)
 
 
 def trivia(data: Path, rng: random.Random) -> Iterator[Turns]:

@@ -97,7 +97,7 @@ def test_sums_come_out_right() -> None:
 
 
 def test_every_story_means_what_its_sum_says() -> None:
-    """The numbers of the sum stand in the story (a currency's hundred aside), and the result is not negative."""
+    """The numbers of the sum stand in the story, and the result is not negative."""
     rng = random.Random(1)
     for side in ("train", "test"):
         for _ in range(300):
