@@ -190,7 +190,7 @@ def at_once(rng: random.Random, side: Side = "train") -> Talk:
     else:
         answer, must = f"{a} + {b} = {a + b}.", str(a + b)
     text = wordings("no think").draw(rng, side).replace("{q}", roughly(rng, asked))
-    return Talk("no think", [user(text), says(answer, must)])
+    return Talk("no think", [user(text), {**says(answer, must), "thinks": False}])
 
 
 def talk(rng: random.Random, side: Side = "train") -> Talk:

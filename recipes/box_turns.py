@@ -14,7 +14,7 @@ from typing import Any
 from box_tools import Tool, schemas
 
 from twofold.corpus import Conversation
-from twofold.environments._calls import OPEN, read
+from twofold.environments._calls import OPEN, read, spell
 from twofold.tokens.conversation import check
 
 Message = dict[str, Any]
@@ -53,7 +53,10 @@ def says(text: str, *must: str, never: Sequence[str] = (), thought: str | None =
 def right(message: Message, answer: str) -> bool:
     """Return whether an answer of a model is as good as this message, by what it must hold."""
     thoughts, closed, said = answer.rpartition("</think>")
-    if message.get("thinks") and not ("<think>" in thoughts and closed):
+    thinks = message.get("thinks")
+    if thinks and not ("<think>" in thoughts and closed):
+        return False
+    if thinks is False and "<think>" in answer:
         return False
     calls = message.get("tool_calls")
     if calls:
@@ -64,6 +67,13 @@ def right(message: Message, answer: str) -> bool:
     return all(plain(word) in text for word in message.get("must", ())) and not any(
         plain(word) in text for word in message.get("never", ())
     )
+
+
+def spelled(message: Message) -> str:
+    """Return an answer as a model writes it."""
+    thought = message.get("reasoning_content")
+    calls = "\n".join(spell(call["name"], call["arguments"]) for call in message.get("tool_calls", ()))
+    return (f"<think>\n{thought}\n</think>\n\n" if thought else "") + str(message["content"]) + calls
 
 
 def plain(text: str) -> str:

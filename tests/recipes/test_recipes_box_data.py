@@ -5,7 +5,6 @@ import random
 import re
 from collections import Counter
 from pathlib import Path
-from typing import Any
 
 import box_data
 import box_dialogues
@@ -118,60 +117,6 @@ def matches(template: str, text: str) -> bool:
     return re.fullmatch(re.escape(template).replace(r"\{\}", ".+"), text) is not None
 
 
-def pack(path: Path, rows: list[dict[str, Any]]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(zstandard.compress(b"".join(json.dumps(row).encode() + b"\n" for row in rows)))
-
-
-def gloss(
-    word: str, definition: str, lex: str = "noun.artifact", pos: str = "n", **more: Any
-) -> dict[str, Any]:
-    return {"words": [word], "pos": pos, "definition": definition, "lex": lex, "id": word + pos, **more}
-
-
-@pytest.fixture
-def data(tmp_path: Path) -> Path:
-    """Return a small folder of data of the shape that box_data.py expects."""
-    folder = tmp_path / "data"
-    text = "The lantern hung in the barn near the stove. " * 15
-    for number, file in enumerate([*box_data.SHARDS, box_data.VAL]):
-        rows = [
-            {"text": f"{number} {tier} {text}", "source": "books", "licence": "public domain", "tier": tier}
-            for tier in (1, 3)
-        ]
-        rows.append({**rows[0], "source": "cia-factbook"})
-        pack(folder / file, rows)
-    files = {name: one.file for name, one in box_sets.SETS.items()}
-    pack(folder / files["fables"], [
-        {"title": "The Fox and the Grapes", "text": "A Fox saw grapes.", "lesson": "Grapes are high."},
-        {"title": "The Long One", "text": "long " * 300},
-    ])  # fmt: skip
-    pack(folder / files["dictionary"], [
-        gloss("lantern", "light in a case", hypernym=["barnn"]),
-        gloss("barn", "a building for hay (on a farm); or a unit", hypernym=[]),
-        gloss("stove", "a kitchen appliance", hypernym=[]),
-        gloss("stove", "to heat", lex="verb.change", pos="v", hypernym=[]),
-        gloss("near", "an offensive word", hypernym=[]),
-    ])  # fmt: skip
-    passage = "The king had a golden ball. He lost it."
-    pack(folder / files["reading"], [
-        {"context": passage, "question": "What did the king have?", "answer": "a golden ball"},
-        {"context": passage, "question": "What did he do?", "answer": "he wept"},
-    ])  # fmt: skip
-    pack(folder / files["trivia"], [
-        {"topic": "trivia", "turns": ["What is a community of ants called?", "A colony"]},
-        {"topic": "trivia", "turns": ["Who sang Something?", "Some Body"]},
-        {"topic": "ai", "turns": ["what are you", "a robot"]},
-    ])  # fmt: skip
-    intents = [*box_sets.ASKED_LIKE, *(intent for some in box_sets.ANSWERED for intent in some.split())]
-    pack(folder / files["questions"], [{"text": f"some {intent}", "label": intent} for intent in intents])
-    lines = ["| file | what | class |", "|---|---|---|"]
-    files |= {name: one.file for name, one in box_dialogues.SETS.items()}
-    lines += [f"| {file} | x | open |" for file in [*box_data.SHARDS, box_data.VAL, *files.values()]]
-    (folder / "MANIFEST.md").write_text("# Data\n\n" + "\n".join(lines) + "\n\nThe end | of | it\n")
-    return folder
-
-
 def test_build(data: Path, tmp_path: Path) -> None:
     made = box_data.build(data, tmp_path / "out", tiers=(1, 2), talks=50)
     talks = {
@@ -182,8 +127,10 @@ def test_build(data: Path, tmp_path: Path) -> None:
     assert {m[1]["content"] for m in talks["fables"]} == {"A Fox saw grapes."}
     answers = {m[1]["content"] for m in talks["dictionary"]}
     assert answers == {"A lantern is a kind of barn: light in a case.", "A barn is a building for hay."}
-    assert [m[1]["content"] for m in talks["reading"]] == ["A golden ball."]
-    assert [m[1]["content"] for m in talks["trivia"]] == ["A colony."]
+    answers = [m[1]["content"] for m in talks["reading"]]
+    assert answers[:2] == ["A golden ball.", "A red cap."]
+    assert answers[2:] == ["The text does not say."], "asked what the other passage says"
+    assert [m[1]["content"] for m in talks["trivia"]] == ["A colony.", "A pack."]
     told = {m[0]["content"]: m[1]["content"] for m in talks["questions"]}
     assert told["some flip_coin"].endswith("heads.")
     assert "no clock" in told["some time"]

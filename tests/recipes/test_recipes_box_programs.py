@@ -11,7 +11,7 @@ import box_sums
 import box_tools
 import box_words
 import pytest
-from box_turns import Talk, right
+from box_turns import Talk, right, spelled
 
 from twofold.environments._sums import evaluate
 
@@ -42,15 +42,6 @@ def test_form(name: str, side: str) -> None:
                 assert "must" in message or message["tool_calls"]
                 assert right(message, spelled(message)), message
                 assert not right(message, "Bananas.") or not message.get("must", True)
-
-
-def spelled(message: box_tools.Any) -> str:
-    """Return an answer as a model would write it."""
-    from twofold.environments._calls import spell
-
-    thought = message.get("reasoning_content")
-    said = "".join(spell(call["name"], call["arguments"]) for call in message.get("tool_calls", ()))
-    return (f"<think>\n{thought}\n</think>\n\n" if thought else "") + str(message["content"]) + said
 
 
 @pytest.mark.parametrize("name", PROGRAMS)

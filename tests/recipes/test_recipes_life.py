@@ -1,5 +1,6 @@
 """Whole lives in small: nano from data to an answer of the compiled program, and what box.py adds to that."""
 
+import dataclasses
 import json
 import shutil
 from pathlib import Path
@@ -10,13 +11,18 @@ pytest.importorskip("torch")
 
 import box
 import box_card
+import box_check
 import box_data
 import nano
+from box_turns import spelled
+from rich.console import Console
 
 from twofold.parameters import card as cards
 from twofold.parameters import load
 from twofold.run.library import CompilerError, compiler
 from twofold.train.dial import ShapeConfig
+from twofold.train.folder import read_recipe
+from twofold.train.step import flops_per_token
 
 
 @pytest.fixture(scope="module")
@@ -37,6 +43,60 @@ def test_nano_ends_with_two_files_that_talk(lived: tuple[Path, str]) -> None:
     model = load(out / "model.gguf")
     assert model.card["name"] == "nano-chat"
     assert model.tokenizer.special_id("<|im_end|>") in model.tokenizer.stop_ids
+
+
+@pytest.fixture
+def life(data: Path, tmp_path: Path) -> box.Life:
+    """Return a life of a few steps on the small folder of data."""
+    return box.Life(
+        data=data, out=tmp_path / "out", work=tmp_path / "work", flops=1e9, steps=10, rows=1, talks=40,
+        tiers=(1, 3), device="cpu", threads=1, eager=True, until="tuned",
+        shape=ShapeConfig(depth=1, width=64, vocab=1024, context=1024),
+    )  # fmt: skip
+
+
+def test_box_lives_up_to_a_stage_and_goes_on_from_there(life: box.Life, tmp_path: Path) -> None:
+    console = Console(quiet=True)
+    assert box.live(dataclasses.replace(life, until="base"), console) is None
+    base = tmp_path / "work/base/model.gguf"
+    before = base.stat().st_mtime_ns
+    assert load(base).config.context == 1024
+    assert not (tmp_path / "work/tuned").exists()
+    stream = (tmp_path / "work/stream/train.bin").read_bytes()
+    assert box.live(life, console) is None
+    assert base.stat().st_mtime_ns == before, "what is finished is used"
+    assert (tmp_path / "work/stream/train.bin").read_bytes() == stream
+    recipe = read_recipe(tmp_path / "work/tuned")
+    assert len(recipe.settings["weights"]) == len(box_data.WEIGHTS)
+    assert recipe.plan["steps"] == life.tuning()[0]
+
+
+def test_a_budget_is_shared_by_the_stages(life: box.Life) -> None:
+    shape = ShapeConfig(depth=6, width=384, vocab=8192, context=1024)
+    large = dataclasses.replace(life, flops=4.7e15, steps=None, rows=None, shape=shape)
+    steps, rows = large.batch()
+    spent = steps * rows * 1024 * flops_per_token(large.model)
+    assert spent == pytest.approx(box.SHARES["base"] * 4.7e15, rel=0.01)
+    steps, rows = large.tuning()
+    spent = steps * rows * 1024 * flops_per_token(large.model)
+    assert spent == pytest.approx(box.SHARES["tuned"] * 4.7e15, rel=0.01)
+    assert large.model.parameters * 34 / 32 < box.MOST_BYTES
+
+
+def test_box_check_asks_every_kind_and_judges(lived: tuple[Path, str]) -> None:
+    out, _ = lived
+    found = box_check.check(out / "model.gguf", count=1, threads=1)
+    assert {"demo, calls", box_check.DEMO, "passage, said", "think", "tools, calls"} <= set(found["scores"])
+    assert all(0 <= one["low"] <= one["share"] <= one["high"] <= 1 for one in found["scores"].values())
+    some = box_check.items(3, seed=1)
+    perfect = [spelled(item.answer) for item in some]
+    scores = box_check.score(some, perfect)
+    assert {one["share"] for one in scores.values()} == {1.0}
+    assert box_check.overall(scores) == 1
+    worse = box_check.score(some, ["I do not know."] * len(some))
+    assert worse["unknown, says so"]["share"] == 1
+    assert worse["don't know, precision"]["share"] < 0.2
+    assert worse[box_check.DEMO]["right"] == 0
 
 
 def test_box_measures_lets_speak_and_writes_a_card_without_paths(
