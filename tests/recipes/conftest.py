@@ -64,11 +64,11 @@ def data(tmp_path: Path) -> Path:
     ])  # fmt: skip
     intents = [*box_sets.ASKED_LIKE, *(intent for some in box_sets.ANSWERED for intent in some.split())]
     pack(folder / files["questions"], [{"text": f"some {intent}", "label": intent} for intent in intents])
+    call = {"service": "Rooms", "method": "Find", "params": {"city": "Rome"}, "result": {"price": "3"}}
     turns = [
         {"role": "user", "text": "Find a room.", "call": []},
-        {"role": "assistant", "text": "Here is one.",
-         "call": [{"service": "Rooms", "method": "Find", "params": {"city": "Rome"}, "result": {"price": "3"}}]},
-    ]  # fmt: skip
+        {"role": "assistant", "text": "Here is one.", "call": [call]},
+    ]
     more = {name: one.file for name, one in box_dialogues.SETS.items()}
     pack(folder / more["services"], [{"turns": turns}] * 4)
     pack(folder / more["orders"], [{"turns": turns}] * 4)
