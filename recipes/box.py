@@ -3,11 +3,11 @@
     python recipes/box.py --data ../shared/data --out src/twofold/box --flops 4.7e15
 
 prepares the data (box_data.py) and a tokenizer, pretrains on a stream of text (box_stream.py), tunes the
-model on conversations that programs write (box_talk.py and its neighbours), improves, measures it
-(box_check.py), lets it speak, and writes `model.gguf` (Q8_0) and `card.md` (box_card.py). All that comes
-before lies in --work: what is finished there is used again and what was interrupted goes on, so the same
-command after a crash or Ctrl-C carries on. To begin anew, remove the folder. `--until base` stops after that
-stage.
+model on conversations that programs write (box_talk.py and its neighbours), lets it prefer right answers to
+its own mistakes and learn from rewards (box_better.py), measures it (box_check.py), lets it speak, and writes
+`model.gguf` (Q8_0) and `card.md` (box_card.py). All that comes before lies in --work: what is finished there
+is used again and what was interrupted goes on, so the same command after a crash or Ctrl-C carries on. To
+begin anew, remove the folder. `--until base` stops after that stage.
 
 The budget is counted in floating-point operations, of which each stage has a share, and not by the clock:
 what else runs on the machine changes how long it takes, and nothing else. `--time` is turned into operations
@@ -27,6 +27,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import box_better
 import box_card
 import box_data
 import box_dialogues
@@ -38,11 +39,9 @@ from twofold.corpus import Conversation, conversations, prepare
 from twofold.parameters import ModelConfig, load, save_gguf
 from twofold.train import (
     FinetuneConfig,
-    ImproveConfig,
     PretrainConfig,
     dial,
     finetune,
-    improve,
     machine,
     pretrain,
     resume,
@@ -51,12 +50,11 @@ from twofold.train.dial import ShapeConfig
 from twofold.train.schedule import ScheduleConfig
 from twofold.train.step import flops_per_token
 
-STAGES = ("data", "base", "tuned", "improved", "card")
-SHARES = {"base": 0.72, "tuned": 0.20}  # of the operations; the rest is for improving
+STAGES = ("data", "base", "tuned", "preferred", "improved", "card")
+SHARES = {"base": 0.72, "tuned": 0.20}  # of the operations; the rest is for what comes after
 REACHED = 0.6  # of the peak: what a step of such a model reaches on a CPU (docs/train.md)
 MOST_BYTES = 30_000_000
 READ_TALK = 12_000  # own conversations that may be read in pretraining
-IMPROVE_TASK = "word_problems"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -73,7 +71,8 @@ class Life:
     shards: int = 5
     talks: int = 16_000
     rows: int | None = None
-    rounds: int = 0
+    prefer: bool = True
+    rounds: int = 30
     device: Any = "auto"
     threads: int | None = None
     eager: bool = False
@@ -104,7 +103,8 @@ def live(life: Life, console: Console) -> Path | None:
     """Return the finished model file, None when the life was to stop before. Raises TwofoldError."""
     began = time.monotonic()
     stages: dict[str, Callable[[Life, Path, Console], Path]] = {
-        "data": get_ready, "base": read_books, "tuned": take_turns, "improved": get_better, "card": finish,
+        "data": get_ready, "base": read_books, "tuned": take_turns, "preferred": get_preferred,
+        "improved": get_improved, "card": finish,
     }  # fmt: skip
     at = life.work
     for name in STAGES:
@@ -186,18 +186,22 @@ def take_turns(life: Life, base: Path, console: Console) -> Path:
     return finetune(config, console=console).folder
 
 
-def get_better(life: Life, tuned: Path, console: Console) -> Path:
-    """Return the run folder of the model after rewards, or the tuned one when no rounds are asked for."""
-    folder = life.work / "improved"
-    if (folder / "model.gguf").exists() or not life.rounds:
-        return folder if (folder / "model.gguf").exists() else tuned
-    if (folder / "recipe.toml").exists():
-        return resume(folder, console=console).folder
-    config = ImproveConfig(
-        model=tuned, task=IMPROVE_TASK, rounds=life.rounds, out=folder, name="twofold-box",
-        threads=life.threads, file_type="F32",
-    )  # fmt: skip
-    return improve(config, console=console).folder
+def get_preferred(life: Life, tuned: Path, console: Console) -> Path:
+    """Return the run folder of the better model: after preferring right answers, or as it was."""
+    if not life.prefer:
+        return tuned
+    return box_better.preferred(
+        tuned, life.work / "preferred", console, threads=life.threads, device=life.device
+    )
+
+
+def get_improved(life: Life, before: Path, console: Console) -> Path:
+    """Return the run folder of the better model: after rewards, or as it was."""
+    if not life.rounds:
+        return before
+    return box_better.improved(
+        before, life.work / "improved", console, rounds=life.rounds, threads=life.threads, device=life.device
+    )
 
 
 def finish(life: Life, last: Path, console: Console) -> Path:
@@ -240,7 +244,8 @@ def options() -> Life:
     add("--tiers", default="1,2,4", help="of the prose to read (%(default)s)")
     add("--shards", type=int, default=5, help="how many shards to read (%(default)s)")
     add("--talks", type=int, default=16_000, help="conversations of small talk to make (%(default)s)")
-    add("--rounds", type=int, default=0, help="of learning from rewards (%(default)s)")
+    add("--no-prefer", dest="prefer", action="store_false", help="leave that stage out")
+    add("--rounds", type=int, default=30, help="of learning from rewards (%(default)s; 0 leaves it out)")
     add("--context", type=int, default=1024, help="window in tokens (%(default)s)")
     add("--depth", type=int, default=6, help="layers (%(default)s)")
     add("--width", type=int, default=384, help="(%(default)s)")
@@ -255,9 +260,9 @@ def options() -> Life:
     flops = said.flops
     if said.time is not None:
         flops = kept_flops(said.work / "budget.json", said.time, said.device, said.threads)
-    same = ("data", "out", "work", "shards", "talks", "rounds", "device", "threads", "rows", "steps", "eager")
+    same = ("data", "out", "work", "shards", "talks", "device", "threads", "rows", "steps", "eager")
     return Life(
-        **{name: getattr(said, name) for name in (*same, "remix", "until")},
+        **{name: getattr(said, name) for name in (*same, "prefer", "rounds", "remix", "until")},
         tiers=box_data.numbers(said.tiers), flops=flops, shape=shape,
     )  # fmt: skip
 

@@ -96,7 +96,11 @@ def describe(
         {"name": "bits per byte (before tuning)", "value": value, "split": f"held-out titles, {source}"}
         for source, value in measured.items()
     ]
-    stages = [name for name in ("base", "tuned", "improved") if (life.work / name / "recipe.toml").exists()]
+    stages = [
+        name
+        for name in ("base", "tuned", "preferred", "improved")
+        if (life.work / name / "recipe.toml").exists()
+    ]
     return {
         "name": "twofold-box",
         "summary": "The model in the box of twofold: a very small language model that chats a little, "

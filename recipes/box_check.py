@@ -25,6 +25,7 @@ import box_rounds
 import box_sums
 import box_unknown
 from box_turns import OWN_KEYS, Message, Talk, plain, right
+from box_words import Side
 from rich.console import Console
 from rich.table import Table
 
@@ -52,14 +53,14 @@ class Item:
     talk: int
 
 
-def items(count: int = COUNT, seed: int = 0) -> list[Item]:
+def items(count: int = COUNT, seed: int = 0, side: Side = "test") -> list[Item]:
     """Return the items of `count` conversations of each program, and of some whole demos."""
-    rng = random.Random(f"check {seed}")
-    talks = [box_rounds.demo(rng, "test", whole=True) for _ in range(max(1, count // 4))]
+    rng = random.Random(f"check {seed} {side}")
+    talks = [box_rounds.demo(rng, side, whole=True) for _ in range(max(1, count // 4))]
     for program, _ in box_data.PROGRAMS.values():
-        talks += [program(rng, "test") for _ in range(count)]
+        talks += [program(rng, side) for _ in range(count)]
     for program in (box_unknown.known, box_unknown.harmful, box_unknown.private, box_sums.by_heart):
-        talks += [program(rng, "test") for _ in range(max(1, count // 3))]
+        talks += [program(rng, side) for _ in range(max(1, count // 3))]
     return [item for number, talk in enumerate(talks) for item in parts(talk, number)]
 
 
@@ -88,17 +89,15 @@ def group(talk: Talk, message: Message) -> str:
     return f"{talk.ability}, words" if talk.ability in ("demo", "tools", "calculator") else talk.ability
 
 
-def ask(engine: Engine, some: Sequence[Item]) -> list[str]:
-    """Return the model's answer to each item, greedily; nothing where an item does not fit its window."""
+def ask(engine: Engine, some: Sequence[Item], temperature: float = 0.0) -> list[str]:
+    """Return the model's answer to each item; nothing where an item does not fit its window."""
     prompts = Prompts(engine.tokenizer)
     ids = [
         engine.tokenizer.chat(item.messages, tools=item.tools or None, add_generation_prompt=True)
         for item in some
     ]
     fit = [n for n, one in enumerate(ids) if len(one) + 8 < engine.context]
-    found = answers(
-        engine, [ids[n] for n in fit], temperature=0.0, max_tokens=MOST_TOKENS, seeds=[0] * len(fit)
-    )
+    found = answers(engine, [ids[n] for n in fit], temperature=temperature, max_tokens=MOST_TOKENS, seeds=fit)
     said = [""] * len(some)
     for n, answer in zip(fit, found, strict=True):
         said[n] = prompts.text(answer)

@@ -36,7 +36,7 @@ import box_thinking
 import box_unknown
 import zstandard
 from box_turns import Talk
-from box_words import Side
+from box_words import Side, words
 
 from twofold.base.errors import BadFileError, TwofoldError, UsageError
 from twofold.base.files import atomic_write, write_text
@@ -151,9 +151,21 @@ def write_talk_files(data: Path, folder: Path, talks: int, seed: int) -> dict[st
     for name, (program, share) in PROGRAMS.items():
         rng = random.Random(f"{name} {seed}")
         counts[name] = max(1, round(share * talks))
-        made = (program(rng, "train").conversation().record() for _ in range(counts[name]))
+        made = (dressed(rng, program(rng, "train")) for _ in range(counts[name]))
         write_rows(folder / f"{name}.jsonl", made)
     return counts
+
+
+def dressed(rng: random.Random, talk: Talk) -> dict[str, Any]:
+    """Return the record of a conversation, now and then after a greeting or with instructions before it."""
+    record = talk.conversation().record()
+    messages = list(record["messages"])
+    if rng.random() < 0.1:
+        asked, answer = box_talk.talk(rng, "hello", "self", "can")
+        messages = [*box_sets.messages([(asked, answer)]), *messages]
+    if rng.random() < 0.1:
+        messages.insert(0, {"role": "system", "content": rng.choice(words("instructions"))})
+    return {**record, "messages": messages}
 
 
 def manifest(data: Path) -> dict[str, str]:

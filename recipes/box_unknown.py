@@ -41,7 +41,7 @@ def today(rng: random.Random, side: Side) -> Talk:
     because = {
         "weather": "I do not know the weather, because I cannot look outside.",
         "news": "I do not know what is new: I am offline, and what I read is old.",
-        "clock": "I do not know, because I have no clock.",
+        "clock": "I have no clock, so I do not know.",
     }[kind]
     question = wordings("clock" if kind == "clock" else f"today {kind}").draw(
         rng, side, place=name(rng, town, side)
