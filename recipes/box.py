@@ -209,7 +209,7 @@ def finish(life: Life, last: Path, console: Console) -> Path:
     model = load(last / "model.gguf")
     rounded = life.work / "rounded.gguf"  # what will be shipped, but for the card, is what shall speak on it
     save_gguf(model, rounded, "Q8_0")
-    card = box_card.card(life, model.card, rounded, last)
+    card = box_card.card(life, model.card, rounded)
     path = life.out / "model.gguf"
     save_gguf(dataclasses.replace(model, card=card), path, "Q8_0")
     box_card.write(path, life.out / "card.md")

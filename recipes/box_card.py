@@ -5,11 +5,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import box_check
 import box_data
+import box_published
 
 from twofold.base.files import sha256, write_text
 from twofold.corpus.formats.jsonl import records
 from twofold.corpus.opening import open_bytes
+from twofold.measure import evaluation
 from twofold.measure.bits_per_byte import bits_per_byte
 from twofold.parameters import load
 from twofold.run import Engine, Sampler
@@ -17,6 +20,8 @@ from twofold.run import load as open_engine
 from twofold.train.export import spell
 from twofold.train.folder import read_recipe
 
+BENCHMARKS = ("blimp", "arc_easy", "arc_challenge", "piqa", "winogrande", "openbookqa", "lambada", "boolq")
+CARD_SEED = 0
 QUESTIONS = (
     ("Hello!",),
     ("Who are you?", "Do you make mistakes?"),
@@ -27,22 +32,72 @@ QUESTIONS = (
     ("My favourite colour is green.", "What is my favourite colour?"),
     ("What is a lantern?",),
     ("What is the weather today?",),
+    ("Where is Port Zindale?",),
+    ("What is 478 + 356? /think",),
+    ("The school opens at 8:30. It is closed on Friday.\n\nWhen does it open?", "Who works there?"),
+    ("I went to the zoo with my sister.", "I saw an old elephant.", "What did I see?"),
 )
 LIMITS = [
     "It is very small and makes things up: fluent, friendly and often wrong. Believe nothing it says.",
+    "Its abilities are measured on names and wordings it never saw, but of programs whose others it learned from: "
+    "what people ask in their own ways goes wrong more often.",
     "It knows English only, nothing of today, and nothing about you but what you write to it.",
     "It read old books, whose views of people are often those of their time.",
     "Most of its conversations were made by a program, so it is at home in little more than those forms.",
 ]
 
 
-def card(life: Any, tuned: dict[str, Any], rounded: Path, last: Path) -> dict[str, Any]:
-    """Return the card of the model in the box: that of its last stage, with data, scores and samples."""
-    measured = scores(life.work / "base", life.work / "data/text/val.jsonl.zst")
+def card(life: Any, tuned: dict[str, Any], rounded: Path) -> dict[str, Any]:
+    """Return the card of the model in the box: that of its last stage, with data, scores and samples.
+
+    Bits per byte are the base model's, benchmarks the base's and the shipped one's, abilities the latter's.
+    """
     made = box_data.build(
         life.data, life.work / "data", tiers=life.tiers, shards=life.shards, talks=life.talks
     )
-    return describe(life, tuned, made.credits, measured, [*samples(rounded)])
+    measured = scores(life.work / "base", life.work / "data/text/val.jsonl.zst")
+    others = box_published.published(life.data)
+    checked = box_check.check(rounded, seed=CARD_SEED, threads=life.threads)["scores"]
+    asked = [
+        *benchmarks(life.work / "base/model.gguf", life.data, others, "before tuning", life.threads),
+        *benchmarks(rounded, life.data, others, "as it ships", life.threads),
+    ]
+    about = describe(life, tuned, made.credits, measured, [*samples(rounded)])
+    about["scores"] = [*abilities(checked), *asked, *about["scores"]]
+    about["notes"] += box_published.sources([one for one in others if asked])
+    return about
+
+
+def benchmarks(
+    path: Path, data: Path, others: list[box_published.Published], when: str, threads: int | None
+) -> list[dict[str, Any]]:
+    """Return the scores of BENCHMARKS whose data is there, with what is published of others."""
+    names = [name for name in BENCHMARKS if evaluation.available(name, data)]
+    engine = open_engine(path, threads=threads, sequences=32)
+    found = []
+    for name in names:
+        task = evaluation.prepare(name, data)
+        report = evaluation.evaluate(engine, task, evaluation.Answers({"model": path.stem}))
+        score = report.scores[report.headline]
+        found.append({
+            "name": f"{name} ({report.headline}), {when}", "value": round(100 * score.value, 1),
+            "unit": "%", "error": round(100 * score.error, 1), "items": report.items,
+            "chance": None if report.chance is None else round(100 * report.chance, 1),
+            "others, published": box_published.beside(name, others),
+        })  # fmt: skip
+    return found
+
+
+def abilities(checked: dict[str, dict[str, float]]) -> list[dict[str, Any]]:
+    """Return what box_check.py measured, as scores of the card."""
+    return [
+        {
+            "name": name, "value": round(100 * one["share"], 1), "unit": "%",
+            "95 %": f"{100 * one['low']:.0f} to {100 * one['high']:.0f}", "items": one["of"],
+            "split": "held-out names and wordings",
+        }
+        for name, one in checked.items()
+    ]  # fmt: skip
 
 
 def scores(base: Path, val: Path, limit_bytes: int = 60_000) -> dict[str, float]:
