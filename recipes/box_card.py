@@ -39,7 +39,7 @@ QUESTIONS = (
 )
 LIMITS = [
     "It is very small and makes things up: fluent, friendly and often wrong. Believe nothing it says.",
-    "Its abilities are measured on names and wordings it never saw, but of programs whose others it learned from: "
+    "Its abilities are measured on names and wordings that it never saw, but of the programs that taught it: "
     "what people ask in their own ways goes wrong more often.",
     "It knows English only, nothing of today, and nothing about you but what you write to it.",
     "It read old books, whose views of people are often those of their time.",
