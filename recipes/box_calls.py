@@ -151,7 +151,27 @@ def unneeded(rng: random.Random, side: Side) -> Talk:
     return Talk("no tool", [user(asked), says(answer)], tools)
 
 
+def several(rng: random.Random, side: Side) -> Talk:
+    """Return two or three requests for different tools, one after the other, all of them on offer."""
+    kinds = rng.sample([*KINDS], rng.choice((2, 2, 3)))
+    tools = offer(rng, kinds, rng.choice((0, 1)))
+    messages: list[Message] = []
+    for kind in kinds:
+        values, got, answer = KINDS[kind](rng, side)
+        asked = user(roughly(rng, wordings(kind).draw(rng, side, **values)))
+        messages += [asked, tools[kind].call(**values), result(got), answer]
+    return Talk("tools", messages, tools)
+
+
+def failing(rng: random.Random, side: Side) -> Talk:
+    """Return a call that a tool answers with an error, and the assistant passing that on."""
+    talk = calling(rng, side)
+    error = rng.choice(words("errors"))
+    messages = [*talk.messages[:2], result(f"error: {error}"), says(f"That did not work: {error}.", error)]
+    return Talk("tools", messages, talk.tools)
+
+
 def talk(rng: random.Random, side: Side = "train") -> Talk:
     """Return a conversation with tools on offer, or without the one that is needed."""
-    maker = rng.choices((calling, lacking, unneeded), (0.7, 0.2, 0.1))[0]
-    return maker(rng, side)
+    makers = (calling, several, failing, lacking, unneeded)
+    return rng.choices(makers, (0.53, 0.13, 0.04, 0.2, 0.1))[0](rng, side)

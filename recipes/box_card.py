@@ -57,7 +57,7 @@ def card(life: Any, tuned: dict[str, Any], rounded: Path) -> dict[str, Any]:
     )
     measured = scores(life.work / "base", life.work / "data/text/val.jsonl.zst")
     others = box_published.published(life.data)
-    checked = box_check.check(rounded, seed=CARD_SEED, threads=life.threads)["scores"]
+    checked = box_check.check(rounded, seed=CARD_SEED, threads=life.threads, data=life.data)["scores"]
     asked = [
         *benchmarks(life.work / "base/model.gguf", life.data, others, "before tuning", life.threads),
         *benchmarks(rounded, life.data, others, "as it ships", life.threads),

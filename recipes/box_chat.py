@@ -10,10 +10,12 @@ import re
 from pathlib import Path
 from typing import NamedTuple
 
+import box_passages
 import box_talk
+import box_unknown
 from box_lessons import capital, lesson
 from box_turns import Message, Talk, roughly, says, user
-from box_words import HELD_OUT, Side, expand
+from box_words import HELD_OUT, Side, expand, wordings
 
 
 class Play(NamedTuple):
@@ -58,25 +60,39 @@ def fill(rng: random.Random, play: Play, side: Side) -> dict[str, str]:
 
 def chat(rng: random.Random, side: Side = "train") -> Talk:
     """Return a play up to some turn, and what was said before asked for."""
-    play = rng.choice([*plays().values()])
-    values = fill(rng, play, side)
-    back = {slot: _yours(value) for slot, value in values.items()}
-    length = rng.randint(1, len(play.turns))
+    play, values, back = begun(rng, side)
     messages: list[Message] = []
     told = ""
-    for asked, answer in play.turns[:length]:
+    for asked, answer in play.turns[: rng.randint(1, len(play.turns))]:
         text = expand(rng, asked, **values)
         told += f" {text}"
         messages += [user(roughly(rng, text)), says(expand(rng, answer, **back))]
     for _ in range(rng.choice((0, 0, 0, 1, 2))):
-        question, reply = rng.choice((lesson, _small))(rng)
-        messages += [user(roughly(rng, question)), says(reply)]
-    known = [(question, answer) for question, answer in play.later if _told(question, answer, values, told)]
-    if known and rng.random() < 0.7:
-        question, answer = rng.choice(known)
-        reply = says(expand(rng, answer, **back), _kept(answer, back))
-        messages += [user(roughly(rng, expand(rng, question, **values))), reply]
+        messages += _exchange(rng, side)
+    if rng.random() < 0.7:
+        messages += later(rng, side, play, values, back, told)
     return Talk("chat", messages)
+
+
+def begun(rng: random.Random, side: Side) -> tuple[Play, dict[str, str], dict[str, str]]:
+    """Return a play, what stands in its slots, and how that is said back to the user."""
+    play = rng.choice([*plays().values()])
+    values = fill(rng, play, side)
+    return play, values, {slot: _yours(value) for slot, value in values.items()}
+
+
+def later(
+    rng: random.Random, side: Side, play: Play, values: dict[str, str], back: dict[str, str], told: str
+) -> list[Message]:
+    """Return a question about something that was told, and its answer; nothing where nothing was."""
+    known = [(question, answer) for question, answer in play.later if _told(question, answer, values, told)]
+    if not known:
+        return []
+    question, answer = rng.choice(known)
+    question = expand(rng, question, **values)
+    lower = question[:1].lower() + question[1:]
+    asked = wordings("recall").draw(rng, side, q=question, l=lower)
+    return [user(roughly(rng, asked)), says(expand(rng, answer, **back), _kept(answer, back))]
 
 
 def _small(rng: random.Random) -> tuple[str, str]:
@@ -101,6 +117,37 @@ def _yours(value: str) -> str:
     return value
 
 
+def ramble(rng: random.Random, side: Side = "train") -> Talk:
+    """Return a longer conversation that changes its subject, and comes back to what was said at its start."""
+    messages: list[Message] = []
+    if rng.random() < 0.6:
+        asked, answer = box_talk.talk(rng, "hello")
+        messages += [user(asked), says(answer)]
+    play, values, back = begun(rng, side)
+    told = ""
+    for asked, answer in play.turns[: rng.randint(1, 3)]:
+        text = expand(rng, asked, **values)
+        told += f" {text}"
+        messages += [user(roughly(rng, text)), says(expand(rng, answer, **back))]
+    for _ in range(rng.randint(2, 4)):
+        messages += rng.choice((_exchange, _exchange, _other))(rng, side)
+    messages += later(rng, side, play, values, back, told)
+    if rng.random() < 0.5:
+        asked, answer = box_talk.talk(rng, "thanks", "bye")
+        messages += [user(asked), says(answer)]
+    return Talk("chat", messages)
+
+
+def _exchange(rng: random.Random, side: Side) -> list[Message]:
+    question, reply = rng.choice((lesson, _small))(rng)
+    return [user(roughly(rng, question)), says(reply)]
+
+
+def _other(rng: random.Random, side: Side) -> list[Message]:
+    makers = (box_unknown.nothing, box_unknown.today, box_unknown.private, box_passages.from_passage)
+    return rng.choice((*makers, chat))(rng, side).messages
+
+
 def talk(rng: random.Random, side: Side = "train") -> Talk:
-    """Return a conversation about an everyday thing."""
-    return chat(rng, side)
+    """Return a conversation about everyday things, short or long."""
+    return (chat if rng.random() < 0.6 else ramble)(rng, side)

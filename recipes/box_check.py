@@ -22,6 +22,7 @@ from typing import Any
 
 import box_data
 import box_rounds
+import box_sets
 import box_sums
 import box_unknown
 from box_turns import OWN_KEYS, Message, Talk, plain, right
@@ -31,6 +32,8 @@ from rich.table import Table
 
 from twofold.base.errors import TwofoldError
 from twofold.base.files import write_text
+from twofold.corpus.formats.jsonl import records
+from twofold.corpus.opening import open_bytes
 from twofold.measure.attempts import Prompts, wilson
 from twofold.run import Engine, answers
 from twofold.run import load as open_engine
@@ -39,6 +42,8 @@ COUNT = 120
 MOST_TOKENS = 220
 SEQUENCES = 32
 DEMO = "demo, wholly right"
+NATURAL = "eval/clinc150_test.jsonl.zst"
+SHOULD_DECLINE = ("unknown, says so", "passage, not said", "no tool", "people's wordings, declines")
 DECLINES = ("not know", "not told", "not say")
 
 
@@ -64,12 +69,26 @@ def items(count: int = COUNT, seed: int = 0, side: Side = "test") -> list[Item]:
     return [item for number, talk in enumerate(talks) for item in parts(talk, number)]
 
 
+def natural(data: Path, count: int, seed: int) -> list[Item]:
+    """Return people's own wordings of what it cannot do or know, of CLINC150's test part."""
+    path = data / NATURAL
+    if not path.exists():
+        return []
+    with open_bytes(path) as stream:
+        rows = [row for _, row in records(stream, str(path)) if row["label"] in box_sets.answers()]
+    answer = {"role": "assistant", "content": "", "either": ["cannot", "not know"]}
+    return [
+        Item("people's wordings, declines", [{"role": "user", "content": row["text"]}], [], answer, -1)
+        for row in random.Random(seed).sample(rows, min(count, len(rows)))
+    ]
+
+
 def parts(talk: Talk, number: int) -> list[Item]:
     """Return the answers of a conversation that can be judged, each with what comes before it."""
     conversation = talk.conversation()
     found = []
     for at, message in enumerate(talk.messages):
-        judged = message.get("tool_calls") or message.get("must") or message.get("never")
+        judged = any(message.get(key) for key in ("tool_calls", "must", "never"))
         if message["role"] == "assistant" and judged:
             before = conversation.messages[:at]
             found.append(Item(group(talk, message), before, conversation.tools or [], message, number))
@@ -119,7 +138,7 @@ def score(some: Sequence[Item], said: Sequence[str]) -> dict[str, dict[str, floa
         if item.group.startswith("demo,"):
             demos[item.talk] = demos.get(item.talk, True) and verdict
         if any(f" {words} " in plain(text) for words in DECLINES):
-            declined.append(item.group in ("unknown, says so", "passage, not said", "no tool"))
+            declined.append(item.group in SHOULD_DECLINE)
     found[DEMO] = [*demos.values()]
     found["don't know, precision"] = declined
     return {name: share(found[name]) for name in sorted(found)}
@@ -137,10 +156,15 @@ def overall(scores: dict[str, dict[str, float]]) -> float:
     return sum(one["share"] for one in scores.values()) / len(scores)
 
 
-def check(model: Path, *, count: int = COUNT, seed: int = 0, threads: int | None = None) -> dict[str, Any]:
-    """Return {scores, wrong} of a model; `wrong` are items with the answer that was given, by group."""
+def check(
+    model: Path, *, count: int = COUNT, seed: int = 0, threads: int | None = None, data: Path | None = None
+) -> dict[str, Any]:
+    """Return {scores, wrong} of a model; `wrong` are items with the answer that was given, by group.
+
+    `data`: the folder of data, for people's own wordings.
+    """
     engine = open_engine(model, sequences=SEQUENCES, threads=threads)
-    some = items(count, seed)
+    some = items(count, seed) + (natural(data, 2 * count, seed) if data else [])
     said = ask(engine, some)
     wrong: dict[str, list[dict[str, Any]]] = {}
     for item, text in zip(some, said, strict=True):
@@ -168,13 +192,14 @@ def main() -> int:
     parser.add_argument("model", type=Path, help="a model.gguf")
     parser.add_argument("--count", type=int, default=COUNT, help="conversations of each kind (%(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="another seed draws other items (%(default)s)")
+    parser.add_argument("--data", type=Path, help="folder of data, to ask in people's own wordings too")
     parser.add_argument("--threads", type=int, help="of the CPU (default: all)")
     parser.add_argument("--json", type=Path, help="write scores and wrong answers here")
     parser.add_argument("--show", type=int, default=0, help="so many wrong answers of each kind")
     said = parser.parse_args()
     console = Console()
     try:
-        found = check(said.model, count=said.count, seed=said.seed, threads=said.threads)
+        found = check(said.model, count=said.count, seed=said.seed, threads=said.threads, data=said.data)
     except TwofoldError as error:
         print(f"Error: {error}", file=sys.stderr)
         return error.exit_code

@@ -19,7 +19,7 @@ from twofold.tokens.conversation import check
 
 Message = dict[str, Any]
 _WORD = re.compile(r"-?[0-9]+(?:[.:-][0-9]+)*|[^\W\d_]+")
-OWN_KEYS = ("must", "never", "thinks")  # of an answer; for judging, not for training
+OWN_KEYS = ("must", "either", "never", "thinks")  # of an answer; for judging, not for training
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,6 +64,8 @@ def right(message: Message, answer: str) -> bool:
     if OPEN in said or ("<think>" in answer and not closed):
         return False
     text = plain(said)
+    if message.get("either") and not any(plain(word) in text for word in message["either"]):
+        return False
     return all(plain(word) in text for word in message.get("must", ())) and not any(
         plain(word) in text for word in message.get("never", ())
     )

@@ -14,6 +14,7 @@ import box_card
 import box_check
 import box_data
 import nano
+import zstandard
 from box_turns import spelled
 from rich.console import Console
 
@@ -83,11 +84,20 @@ def test_a_budget_is_shared_by_the_stages(life: box.Life) -> None:
     assert large.model.parameters * 34 / 32 < box.MOST_BYTES
 
 
-def test_box_check_asks_every_kind_and_judges(lived: tuple[Path, str]) -> None:
+def test_box_check_asks_every_kind_and_judges(lived: tuple[Path, str], tmp_path: Path) -> None:
     out, _ = lived
     found = box_check.check(out / "model.gguf", count=1, threads=1)
     assert {"demo, calls", box_check.DEMO, "passage, said", "think", "tools, calls"} <= set(found["scores"])
     assert all(0 <= one["low"] <= one["share"] <= one["high"] <= 1 for one in found["scores"].values())
+    rows = [{"text": f"book a room, {n}", "label": "book_hotel"} for n in range(3)]
+    rows.append({"text": "hello", "label": "greeting"})
+    path = tmp_path / box_check.NATURAL
+    path.parent.mkdir()
+    path.write_bytes(zstandard.compress("".join(json.dumps(row) + "\n" for row in rows).encode()))
+    asked = box_check.natural(tmp_path, 9, seed=0)
+    assert len(asked) == 3
+    scores = box_check.score(asked, ["I cannot do that.", "I do not know.", "Done!"])
+    assert scores[asked[0].group]["right"] == 2
     some = box_check.items(3, seed=1)
     perfect = [spelled(item.answer) for item in some]
     scores = box_check.score(some, perfect)
