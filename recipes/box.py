@@ -47,6 +47,7 @@ from twofold.train import (
     resume,
 )
 from twofold.train.dial import ShapeConfig
+from twofold.train.finetune import open_parent
 from twofold.train.schedule import ScheduleConfig
 from twofold.train.step import flops_per_token
 
@@ -59,13 +60,18 @@ READ_TALK = 12_000  # own conversations that may be read in pretraining
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Life:
-    """What one life is told; see the options of the command. `flops`: for all stages together."""
+    """What one life is told; see the options of the command.
+
+    `flops`: for all stages together. `window`: of the model that ships, in tokens; that of `shape` is the
+    rows' in pretraining, which costs less.
+    """
 
     data: Path
     out: Path
     work: Path
     shape: ShapeConfig
     flops: float
+    window: int = 1536
     steps: int | None = None
     tiers: tuple[int, ...] = box_data.TIERS
     shards: int = 5
@@ -93,10 +99,12 @@ class Life:
         return self.steps or max(10, round(tokens / (rows * context))), rows
 
     def tuning(self) -> tuple[int, int]:
-        """Return the steps of tuning and the rows of each; they follow from those of pretraining."""
+        """Return the steps of tuning and the rows of each, of the window that ships."""
         steps, rows = self.batch()
-        few = max(1, rows // 2)
-        return max(10, round(SHARES["tuned"] / SHARES["base"] * steps * rows / few)), few
+        spent = steps * rows * self.model.context * flops_per_token(self.model)
+        few = max(1, rows * self.model.context // 2 // self.window)
+        step = few * self.window * flops_per_token(dataclasses.replace(self.model, context=self.window))
+        return max(10, round(SHARES["tuned"] / SHARES["base"] * spent / step)), few
 
 
 def live(life: Life, console: Console) -> Path | None:
@@ -176,10 +184,17 @@ def take_turns(life: Life, base: Path, console: Console) -> Path:
         return folder
     if (folder / "recipe.toml").exists():
         return resume(folder, console=console).folder
+    wide = life.work / "wide.gguf"
+    parent = open_parent(base)
+    save_gguf(
+        dataclasses.replace(parent, config=dataclasses.replace(parent.config, context=life.window)),
+        wide,
+        "F32",
+    )
     steps, rows = life.tuning()
     files = {path.stem: path for path in sorted((life.work / "data/talk").glob("*.jsonl"))}
     config = FinetuneConfig(
-        model=base, data=tuple(map(str, files.values())), out=folder, name="twofold-box",
+        model=wide, data=tuple(map(str, files.values())), out=folder, name="twofold-box",
         weights=tuple(box_data.WEIGHTS[name] for name in files), steps=steps, batch=rows, patience=0,
         device=life.device, threads=life.threads, file_type="F32",
     )  # fmt: skip
@@ -246,7 +261,8 @@ def options() -> Life:
     add("--talks", type=int, default=16_000, help="conversations of small talk to make (%(default)s)")
     add("--no-prefer", dest="prefer", action="store_false", help="leave that stage out")
     add("--rounds", type=int, default=30, help="of learning from rewards (%(default)s; 0 leaves it out)")
-    add("--context", type=int, default=1024, help="window in tokens (%(default)s)")
+    add("--context", type=int, default=1024, help="tokens in a row of pretraining (%(default)s)")
+    add("--window", type=int, default=1536, help="of the model that ships (%(default)s)")
     add("--depth", type=int, default=6, help="layers (%(default)s)")
     add("--width", type=int, default=384, help="(%(default)s)")
     add("--rows", type=int, help="of a step of pretraining (default: follows from the budget)")
@@ -262,7 +278,7 @@ def options() -> Life:
         flops = kept_flops(said.work / "budget.json", said.time, said.device, said.threads)
     same = ("data", "out", "work", "shards", "talks", "device", "threads", "rows", "steps", "eager")
     return Life(
-        **{name: getattr(said, name) for name in (*same, "prefer", "rounds", "remix", "until")},
+        **{name: getattr(said, name) for name in (*same, "prefer", "rounds", "remix", "until", "window")},
         tiers=box_data.numbers(said.tiers), flops=flops, shape=shape,
     )  # fmt: skip
 

@@ -70,6 +70,8 @@ def test_box_lives_up_to_a_stage_and_goes_on_from_there(life: box.Life, tmp_path
     recipe = read_recipe(tmp_path / "work/tuned")
     assert len(recipe.settings["weights"]) == len(box_data.WEIGHTS)
     assert recipe.plan["steps"] == life.tuning()[0]
+    assert recipe.plan["context"] == life.window == 1536
+    assert load(tmp_path / "work/tuned/model.gguf").config.context == 1536
 
 
 def test_a_budget_is_shared_by_the_stages(life: box.Life) -> None:
@@ -79,7 +81,8 @@ def test_a_budget_is_shared_by_the_stages(life: box.Life) -> None:
     spent = steps * rows * 1024 * flops_per_token(large.model)
     assert spent == pytest.approx(box.SHARES["base"] * 4.7e15, rel=0.01)
     steps, rows = large.tuning()
-    spent = steps * rows * 1024 * flops_per_token(large.model)
+    wide = dataclasses.replace(large.model, context=large.window)
+    spent = steps * rows * large.window * flops_per_token(wide)
     assert spent == pytest.approx(box.SHARES["tuned"] * 4.7e15, rel=0.01)
     assert large.model.parameters * 34 / 32 < box.MOST_BYTES
 
