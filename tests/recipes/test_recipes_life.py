@@ -10,6 +10,7 @@ import pytest
 pytest.importorskip("torch")
 
 import box
+import box_better
 import box_card
 import box_check
 import box_data
@@ -110,6 +111,42 @@ def test_box_check_asks_every_kind_and_judges(lived: tuple[Path, str], tmp_path:
     assert worse["unknown, says so"]["share"] == 1
     assert worse["don't know, precision"]["share"] < 0.2
     assert worse[box_check.DEMO]["right"] == 0
+
+
+def test_pairs_are_made_of_the_models_own_mistakes(lived: tuple[Path, str], tmp_path: Path) -> None:
+    out, _ = lived
+    path = tmp_path / "mistakes.jsonl"
+    count = box_better.mistakes(out / "model.gguf", path, 1, asked=1)
+    records = [json.loads(line) for line in path.read_text().splitlines()]
+    assert len(records) == count > 0
+    for record in records:
+        assert record["prompt"][-1]["role"] in ("user", "tool")
+        chosen, rejected = record["chosen"][0], record["rejected"][0]
+        assert chosen["role"] == rejected["role"] == "assistant"
+        assert "must" not in chosen
+        assert rejected["content"].strip()
+
+
+@pytest.mark.parametrize(("after", "kept"), [(0.6, True), (0.5, False), (0.4, False)])
+def test_a_stage_has_to_win(
+    after: float, kept: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before, folder = tmp_path / "tuned", tmp_path / "preferred"
+    for one in (before, folder):
+        one.mkdir()
+        (one / "model.gguf").touch()
+    shares = {before / "model.gguf": 0.5, folder / "model.gguf": after}
+    monkeypatch.setattr(
+        box_better.box_check, "check", lambda path, **_: {"scores": {"all": {"share": shares[path]}}}
+    )
+    console = Console(quiet=True)
+
+    def again() -> None:
+        raise AssertionError("a finished stage is not begun again")
+
+    assert box_better.kept(before, folder, again, console, 1) == (folder if kept else before)
+    shares.clear()  # the choice is kept
+    assert box_better.kept(before, folder, again, console, 1) == (folder if kept else before)
 
 
 def test_box_measures_lets_speak_and_writes_a_card_without_paths(
