@@ -125,9 +125,9 @@ def live(life: Life, console: Console) -> Path | None:
 
 def get_ready(life: Life, before: Path, console: Console) -> Path:
     """Return the folder of the stream of text, after making the data, the tokenizer and the stream."""
-    made = box_data.build(
-        life.data, life.work / "data", tiers=life.tiers, shards=life.shards, talks=life.talks
-    )
+    if (life.work / "base/recipe.toml").exists() and not life.remix:
+        return life.work / "stream"  # the base is begun: what it reads is decided
+    made = built(life)
     rng = random.Random(1)
     talk = rng.sample(own := [*conversations(made.talk)], min(len(own), READ_TALK))
     talk += box_dialogues.dialogues(life.data, rng)
@@ -148,6 +148,13 @@ def get_ready(life: Life, before: Path, console: Console) -> Path:
         f"{rows * life.model.context:,}, of which the mixture begins after step {first:,}.",
     )
     return stream.corpus.folder
+
+
+def built(life: Life) -> box_data.BoxData:
+    """Return the data, made now or found."""
+    return box_data.build(
+        life.data, life.work / "data", tiers=life.tiers, shards=life.shards, talks=life.talks
+    )
 
 
 def sample_of(talk: list[Conversation]) -> list[Conversation]:
@@ -192,7 +199,7 @@ def take_turns(life: Life, base: Path, console: Console) -> Path:
         "F32",
     )
     steps, rows = life.tuning()
-    files = {path.stem: path for path in sorted((life.work / "data/talk").glob("*.jsonl"))}
+    files = {path.stem: path for path in sorted(built(life).talk.glob("*.jsonl"))}
     config = FinetuneConfig(
         model=wide, data=tuple(map(str, files.values())), out=folder, name="twofold-box",
         weights=tuple(box_data.WEIGHTS[name] for name in files), steps=steps, batch=rows, patience=0,
