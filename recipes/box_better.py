@@ -22,7 +22,7 @@ from twofold.run import load as open_engine
 from twofold.train import ImproveConfig, improve, resume
 
 TASK = "word_problems"
-ASKED, DRAWN, CHOOSING = 500, 11, 7  # conversations of each kind for pairs; seeds of pairs and of the choice
+ASKED, DRAWN, CHOOSING = 300, 11, 7  # conversations of each kind for pairs; seeds of pairs and of the choice
 JUDGED = 100  # conversations of each kind to choose by
 LEAST_PAIRS = 100
 

@@ -61,9 +61,10 @@ class Item:
 def items(count: int = COUNT, seed: int = 0, side: Side = "test") -> list[Item]:
     """Return the items of `count` conversations of each program, and of some whole demos."""
     rng = random.Random(f"check {seed} {side}")
-    talks = [box_rounds.demo(rng, side, whole=True) for _ in range(max(1, count // 4))]
-    for program, _ in box_data.PROGRAMS.values():
-        talks += [program(rng, side) for _ in range(count)]
+    talks = [box_rounds.demo(rng, side, whole=True) for _ in range(max(1, count // 6))]
+    for name, (program, _) in box_data.PROGRAMS.items():
+        some = max(1, count // 2) if name == "rounds" else count  # these are long
+        talks += [program(rng, side) for _ in range(some)]
     for program in (box_unknown.known, box_unknown.harmful, box_unknown.private, box_sums.by_heart):
         talks += [program(rng, side) for _ in range(max(1, count // 3))]
     return [item for number, talk in enumerate(talks) for item in parts(talk, number)]
