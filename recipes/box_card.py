@@ -12,6 +12,8 @@ import box_published
 from twofold.base.files import sha256, write_text
 from twofold.corpus.formats.jsonl import records
 from twofold.corpus.opening import open_bytes
+from twofold.environments import word_problems
+from twofold.environments._calls import MOST_CALLS, read
 from twofold.measure import evaluation
 from twofold.measure.bits_per_byte import bits_per_byte
 from twofold.parameters import load
@@ -22,6 +24,7 @@ from twofold.train.folder import read_recipe
 
 BENCHMARKS = ("blimp", "arc_easy", "arc_challenge", "piqa", "winogrande", "openbookqa", "lambada", "boolq")
 CARD_SEED = 0
+SUM = "A crate holds 48 bottles. How many are in 37 crates?"
 QUESTIONS = (
     ("Hello!",),
     ("Who are you?", "Do you make mistakes?"),
@@ -119,7 +122,7 @@ def scores(base: Path, val: Path, limit_bytes: int = 60_000) -> dict[str, float]
 
 
 def samples(path: Path) -> Iterator[dict[str, str]]:
-    """Return what the model answers to QUESTIONS, first try, unedited."""
+    """Return what the model answers to QUESTIONS, and to a sum with a tool, first try, unedited."""
     engine = open_engine(path)
     for questions in QUESTIONS:
         messages: list[dict[str, str]] = []
@@ -129,11 +132,27 @@ def samples(path: Path) -> Iterator[dict[str, str]]:
         *before, last = messages
         prompt = "\n".join(f"{'>' if m['role'] == 'user' else '<'} {m['content']}" for m in before)
         yield {"prompt": f"{prompt}\n< ", "text": last["content"]}
+    yield with_calculator(engine)
 
 
-def answer(engine: Engine, messages: list[dict[str, str]]) -> str:
+def with_calculator(engine: Engine) -> dict[str, str]:
+    """Return a sum with a calculator on offer, whose results it sees; first try, unedited."""
+    messages: list[dict[str, Any]] = [{"role": "user", "content": SUM}]
+    shown = [f"(a calculator is on offer)\n> {SUM}"]
+    for _ in range(MOST_CALLS):
+        said = answer(engine, messages, [word_problems.CALCULATOR])
+        call = read(said)
+        if call is None:
+            return {"prompt": "\n".join(shown) + "\n< ", "text": said}
+        got = word_problems.calculator(call[1])
+        shown += [f"< {said}", f"= {got}"]
+        messages += [{"role": "assistant", "content": said}, {"role": "tool", "content": got}]
+    return {"prompt": "\n".join(shown), "text": ""}
+
+
+def answer(engine: Engine, messages: list[dict[str, Any]], tools: list[dict[str, Any]] | None = None) -> str:
     """Return the model's next answer, sampled with a fixed seed."""
-    ids = engine.tokenizer.chat(messages, add_generation_prompt=True)
+    ids = engine.tokenizer.chat(messages, tools=tools, add_generation_prompt=True)
     return "".join(
         engine.stream(ids, max_tokens=200, sampler=Sampler(temperature=0.5, top_p=0.9, seed=1))
     ).strip()

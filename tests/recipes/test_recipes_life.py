@@ -167,7 +167,8 @@ def test_box_measures_lets_speak_and_writes_a_card_without_paths(
     assert measured["all"] == pytest.approx(measured["fables"], abs=1e-3), "both sources hold the same text"
     assert 0 < measured["all"] < 8
     spoken = list(box_card.samples(work / "tuned/model.gguf"))
-    assert len(spoken) == len(box_card.QUESTIONS)
+    assert len(spoken) == len(box_card.QUESTIONS) + 1
+    assert box_card.SUM in spoken[-1]["prompt"]
     assert spoken[1]["prompt"].startswith("> Who are you?\n< ")
     assert spoken[1]["prompt"].endswith("> Do you make mistakes?\n< ")
     life = box.Life(
