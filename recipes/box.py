@@ -53,6 +53,7 @@ from twofold.train.step import flops_per_token
 
 STAGES = ("data", "base", "tuned", "preferred", "improved", "card")
 SHARES = {"base": 0.72, "tuned": 0.20}  # of the operations; the rest is for what comes after
+TUNED_TOKENS = 8192  # of a step of tuning, at most
 REACHED = 0.6  # of the peak: what a step of such a model reaches on a CPU (docs/train.md)
 MOST_BYTES = 30_000_000
 READ_TALK = 12_000  # own conversations that may be read in pretraining
@@ -102,7 +103,7 @@ class Life:
         """Return the steps of tuning and the rows of each, of the window that ships."""
         steps, rows = self.batch()
         spent = steps * rows * self.model.context * flops_per_token(self.model)
-        few = max(1, rows * self.model.context // 2 // self.window)
+        few = max(1, min(rows * self.model.context, TUNED_TOKENS) // self.window)
         step = few * self.window * flops_per_token(dataclasses.replace(self.model, context=self.window))
         return max(10, round(SHARES["tuned"] / SHARES["base"] * spent / step)), few
 
