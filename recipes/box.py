@@ -140,8 +140,9 @@ def get_ready(life: Life, before: Path, console: Console) -> Path:
     steps, rows = life.batch()
     tokens = steps * rows * life.model.context
     stream = box_stream.make(
-        life.work / "stream", prose, box_dialogues.glosses(life.data), talk, tokens, anew=life.remix
-    )
+        life.work / "stream", prose, box_dialogues.glosses(life.data), talk, tokens,
+        context=life.model.context, anew=life.remix,
+    )  # fmt: skip
     first = stream.border // (rows * life.model.context)
     say(
         console,

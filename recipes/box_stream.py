@@ -5,6 +5,9 @@ entries, dialogues and tool calls in the chat template, of which every token cou
 rate falls is remembered best (Hu et al. 2024, arXiv:2404.06395, section 5), and the rows of the tokens for
 turns, tools and thinking are not blank when tuning begins. Nothing is read twice unless the prose runs out.
 
+A step of training reads neighbouring windows. So that these are not all of one document, the windows of each
+part are shuffled, too; the price is one target in a window that belongs to another text.
+
 Not covered: choosing the shares by experiment; they are a guess (docs/log.md says what became of it).
 """
 
@@ -20,6 +23,7 @@ import numpy as np
 import numpy.typing as npt
 
 from twofold.base.errors import UsageError
+from twofold.base.files import atomic_write, write_text
 from twofold.corpus import Conversation, Corpus, open_corpus
 from twofold.corpus.formats.jsonl import records
 from twofold.corpus.opening import open_bytes
@@ -90,15 +94,18 @@ def plain(conversation: Conversation) -> str:
 
 def make(
     folder: Path, prose: Corpus, glosses: Iterable[str], talk: Iterable[Conversation], tokens: int,
-    *, anew: bool = False, seed: int = 0,
+    *, context: int, anew: bool = False, seed: int = 0,
 ) -> Stream:  # fmt: skip
-    """Return the stream of `tokens` tokens, written to `folder` or found there.
+    """Return the stream of `tokens` tokens, for windows of `context`, written to `folder` or found there.
 
     `anew`: write it again, with other glosses and talk; the part before the mixture stays as it was, so a run
     that has not come so far may go on with it. Raises UsageError when there is far too little prose.
     """
-    border = int((1 - MIXED) * tokens)
-    inputs = {"tokens": tokens, "prose": int(prose.train.size), "seed": seed, "mixed": MIXED, **SHARES}
+    border = int((1 - MIXED) * tokens) // context * context
+    inputs = {
+        "tokens": tokens, "context": context, "prose": int(prose.train.size), "seed": seed, "mixed": MIXED,
+        "shuffled": True, **SHARES,
+    }  # fmt: skip
     if not anew and (folder / "corpus.json").exists():
         found = open_corpus(folder)
         if found.inputs == inputs:
@@ -133,8 +140,25 @@ def make(
                 "or take a smaller budget."
             )
         take(documents(prose.val, separator), 0, float("inf"), split=1)
-        made = spool.finish(tokenizer, seed, {"sources": prose.sources, "skipped": [], "inputs": inputs})
-    return Stream(made, border)
+        about = {"sources": prose.sources, "skipped": [], "inputs": {**inputs, "shuffled": False}}
+        made = spool.finish(tokenizer, seed, about)
+    shuffle(made, border // context, context, seed)
+    description = json.loads((folder / "corpus.json").read_bytes())
+    write_text(folder / "corpus.json", json.dumps({**description, "inputs": inputs}, indent=1) + "\n")
+    return Stream(open_corpus(folder), border)
+
+
+def shuffle(corpus: Corpus, first: int, context: int, seed: int) -> None:
+    """Shuffle the windows of a corpus's training text: the `first` ones, and the others, each among them."""
+    ids = np.array(corpus.train)
+    count = (len(ids) - 1) // context
+    windows = ids[: count * context].reshape(count, context)
+    order = np.arange(count)
+    for part, some in enumerate((order[:first], order[first:])):
+        np.random.default_rng([seed, part]).shuffle(some)
+    with atomic_write(corpus.folder / "train.bin") as file:
+        file.write(windows[order].tobytes())
+        file.write(ids[count * context :].tobytes())
 
 
 def documents(ids: Ids, separator: int) -> Iterator[Ids]:

@@ -70,12 +70,15 @@ def test_the_tokenizer_learns_from_talk_too_and_is_kept(prose: Corpus, tmp_path:
     assert again.vocab_size == tokenizer.vocab_size
 
 
-def test_prose_comes_first_then_the_mixture(prose: Corpus, tmp_path: Path) -> None:
+def test_prose_comes_first_then_the_mixture(
+    prose: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(box_stream, "shuffle", lambda *_: None)  # which cuts documents into windows
     wanted = 6000
-    made = box_stream.make(tmp_path, prose, GLOSSES, talk(500, "zebra"), wanted)
+    made = box_stream.make(tmp_path, prose, GLOSSES, talk(500, "zebra"), wanted, context=50)
     ids = np.asarray(made.corpus.train)
     assert wanted < len(ids) < wanted + 400
-    assert made.border == int((1 - box_stream.MIXED) * wanted)
+    assert made.border == 3900 == 78 * 50
     calls = np.flatnonzero(ids == prose.tokenizer.special_id("<tool_call>"))
     assert len(calls) > 4
     assert calls.min() >= made.border
@@ -94,19 +97,35 @@ def test_prose_comes_first_then_the_mixture(prose: Corpus, tmp_path: Path) -> No
 
 
 def test_renewing_the_mixture_leaves_what_comes_before(prose: Corpus, tmp_path: Path) -> None:
-    first = box_stream.make(tmp_path, prose, GLOSSES, talk(500, "zebra"), 6000)
+    first = box_stream.make(tmp_path, prose, GLOSSES, talk(500, "zebra"), 6000, context=50)
     before = np.array(first.corpus.train)
-    found = box_stream.make(tmp_path, prose, [], talk(9, "camel"), 6000)
+    found = box_stream.make(tmp_path, prose, [], talk(9, "camel"), 6000, context=50)
     assert np.array_equal(found.corpus.train, before), "what is there is used"
-    renewed = box_stream.make(tmp_path, prose, GLOSSES, talk(500, "camel"), 6000, anew=True)
+    renewed = box_stream.make(tmp_path, prose, GLOSSES, talk(500, "camel"), 6000, context=50, anew=True)
     after = np.array(renewed.corpus.train)
     assert np.array_equal(after[: first.border], before[: first.border])
     assert not np.array_equal(after[:6000], before[:6000])
 
 
+def test_windows_are_shuffled_within_each_part(
+    prose: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shuffled = box_stream.make(tmp_path / "a", prose, GLOSSES, talk(500, "zebra"), 6000, context=50)
+    monkeypatch.setattr(box_stream, "shuffle", lambda *_: None)
+    plain = box_stream.make(tmp_path / "b", prose, GLOSSES, talk(500, "zebra"), 6000, context=50)
+    a, b = (np.asarray(one.corpus.train) for one in (shuffled, plain))
+    assert len(a) == len(b)
+    windows = [[tuple(ids[at : at + 50].tolist()) for at in range(0, 5950, 50)] for ids in (a, b)]
+    for part in (slice(0, 78), slice(78, 119)):
+        mine, theirs = (some[part] for some in windows)
+        assert mine != theirs
+        assert sum(one in theirs for one in mine) >= len(mine) - 1, "the last windows may lie further on"
+    assert windows[0][:3] != windows[1][:3]
+
+
 def test_too_little_prose_is_said(prose: Corpus, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"tokens short of 900,000: read more tiers or shards"):
-        box_stream.make(tmp_path, prose, GLOSSES, talk(5, "zebra"), 900_000)
+        box_stream.make(tmp_path, prose, GLOSSES, talk(5, "zebra"), 900_000, context=50)
 
 
 def test_dialogues_take_turns() -> None:
