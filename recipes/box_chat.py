@@ -15,7 +15,7 @@ import box_talk
 import box_unknown
 from box_lessons import capital, lesson
 from box_turns import Message, Talk, roughly, says, user
-from box_words import HELD_OUT, Side, expand, wordings
+from box_words import HELD_OUT, Side, articles, expand, wordings
 
 
 class Play(NamedTuple):
@@ -64,9 +64,9 @@ def chat(rng: random.Random, side: Side = "train") -> Talk:
     messages: list[Message] = []
     told = ""
     for asked, answer in play.turns[: rng.randint(1, len(play.turns))]:
-        text = expand(rng, asked, **values)
+        text = articles(expand(rng, asked, **values))
         told += f" {text}"
-        messages += [user(roughly(rng, text)), says(expand(rng, answer, **back))]
+        messages += [user(roughly(rng, text)), says(articles(expand(rng, answer, **back)))]
     for _ in range(rng.choice((0, 0, 0, 1, 2))):
         messages += _exchange(rng, side)
     if rng.random() < 0.7:
@@ -89,10 +89,10 @@ def later(
     if not known:
         return []
     question, answer = rng.choice(known)
-    question = expand(rng, question, **values)
+    question = articles(expand(rng, question, **values))
     lower = question[:1].lower() + question[1:]
     asked = wordings("recall").draw(rng, side, q=question, l=lower)
-    return [user(roughly(rng, asked)), says(expand(rng, answer, **back), _kept(answer, back))]
+    return [user(roughly(rng, asked)), says(articles(expand(rng, answer, **back)), _kept(answer, back))]
 
 
 def _small(rng: random.Random) -> tuple[str, str]:
@@ -126,9 +126,9 @@ def ramble(rng: random.Random, side: Side = "train") -> Talk:
     play, values, back = begun(rng, side)
     told = ""
     for asked, answer in play.turns[: rng.randint(1, 3)]:
-        text = expand(rng, asked, **values)
+        text = articles(expand(rng, asked, **values))
         told += f" {text}"
-        messages += [user(roughly(rng, text)), says(expand(rng, answer, **back))]
+        messages += [user(roughly(rng, text)), says(articles(expand(rng, answer, **back)))]
     for _ in range(rng.randint(2, 4)):
         messages += rng.choice((_exchange, _exchange, _other))(rng, side)
     messages += later(rng, side, play, values, back, told)

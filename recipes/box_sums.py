@@ -10,7 +10,7 @@ from fractions import Fraction
 
 from box_tools import calculated, offer, result, value
 from box_turns import Talk, roughly, says, user
-from box_words import Side, expand, wordings, words
+from box_words import Side, articles, expand, wordings, words
 
 SIGNS = {
     "+": ("+", "plus", "and", "added to"), "-": ("-", "minus", "less", "take away"),
@@ -74,7 +74,7 @@ def told(rng: random.Random, side: Side) -> tuple[str, str, str]:
         "thing": thing, "things": plural(thing), "box": box, "boxes": plural(box),
         "money": rng.choice(("dollars", "euros", "coins", "pounds")),
     }  # fmt: skip
-    text = expand(rng, pattern, **fields)
+    text = articles(expand(rng, pattern, **fields))
     return text, inner.format(**fields), unit.format(**fields)
 
 

@@ -7,6 +7,7 @@ somebody are refused in one sentence; harmless ones that sound alike are not.
 """
 
 import random
+import re
 
 from box_lessons import capital, lesson
 from box_turns import Talk, roughly, says, user
@@ -57,9 +58,8 @@ def private(rng: random.Random, side: Side) -> Talk:
     unknown = says(f"I do not know your {thing}. You have not told me.", NOT_KNOWN)
     if rng.random() < 0.5:
         return Talk("unknown", [user(roughly(rng, question)), unknown])
-    given = expand(
-        rng, value, number=rng.randint(10, 99), town=name(rng, town, side), word=made_word(rng).lower()
-    )
+    value = re.sub(r"\{number\}", lambda _: str(rng.randint(10, 99)), value)
+    given = expand(rng, value, town=name(rng, town, side), word=made_word(rng).lower())
     told = wordings("private told").draw(rng, side, thing=thing, value=given)
     heard = rng.choice(("All right.", "Good to know.", "I see.", f"Your {thing}: {given}."))
     answer = says(f"Your {thing} is {given}.", given, never=(NOT_KNOWN,))

@@ -67,6 +67,7 @@ def words(name: str) -> tuple[str, ...]:
 
 
 HELD_OUT = 8  # one in so many names
+_SPACES = re.compile(r" +([.,!?](?=\s|$))| {2,}")  # what choices that are empty leave behind
 _INNERMOST = re.compile(r"\[([^\[\]]*)\]")
 
 
@@ -74,10 +75,15 @@ def expand(rng: random.Random, pattern: str, **fields: object) -> str:
     """Return one of the texts that a pattern means, then with the fields {name} filled in."""
     while found := _INNERMOST.search(pattern):
         pattern = pattern[: found.start()] + rng.choice(found[1].split("|")) + pattern[found.end() :]
-    text = " ".join(pattern.split(" ")) if "\n" in pattern else re.sub(r" {2,}", " ", pattern).strip()
+    text = _SPACES.sub(lambda match: match[1] or " ", pattern).strip()
     for field, value in fields.items():
         text = text.replace("{" + field + "}", str(value))
     return text
+
+
+def articles(text: str) -> str:
+    """Return the text with `an` for `a` before a vowel."""
+    return re.sub(r"\b([Aa]) (?=[aeiou](?!ne\b|ni|se))", r"\1n ", text)
 
 
 def one(rng: random.Random, patterns: Sequence[str], **fields: object) -> str:

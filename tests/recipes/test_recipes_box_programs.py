@@ -134,6 +134,14 @@ def test_a_grammar_counts_and_draws() -> None:
     )
 
 
+def test_what_is_empty_leaves_no_gap_and_articles_fit() -> None:
+    rng = random.Random(0)
+    assert box_words.expand(rng, "[|] b [|] .") == "b."
+    assert box_words.expand(rng, "{p}: {q}", p="One.  Two .", q="x") == "One.  Two .: x", "fields stay"
+    mended = box_words.articles("A apple, a pear, a old man, a one, a uniform.")
+    assert mended == "An apple, a pear, an old man, a one, a uniform."
+
+
 def test_there_are_thousands_of_wordings_and_those_held_out_are_others() -> None:
     lists = [name for name in box_words._sections() if not name.startswith("list ")]
     total = 0
