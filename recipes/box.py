@@ -1,12 +1,17 @@
 """The model in the box: its whole life, from a folder of data to the file that ships inside the package.
 
-    python recipes/box.py --data ../shared/data --time 60m --out src/twofold/box
+    python recipes/box.py --data ../shared/data --out src/twofold/box --flops 4.7e15
 
-prepares the data (box_data.py), trains a tokenizer, pretrains within the time, tunes the model to take
-turns, measures it, lets it speak, and writes `model.gguf` (Q8_0) and `card.md`. All that comes before lies
-in --work (`data/`, `corpus/`, `talk/`, `base/`, `tuned/`): what is finished there is used again and what
-was interrupted goes on. So the same command after a crash or Ctrl-C carries on. To begin anew, remove the
-folder.
+prepares the data (box_data.py) and a tokenizer, pretrains on a stream of text (box_stream.py), tunes the
+model on conversations that programs write (box_talk.py and its neighbours), lets it prefer right answers to
+its own mistakes and learn from rewards (box_better.py), measures it (box_check.py), lets it speak, and writes
+`model.gguf` (Q8_0) and `card.md` (box_card.py). All that comes before lies in --work: what is finished there
+is used again and what was interrupted goes on, so the same command after a crash or Ctrl-C carries on. To
+begin anew, remove the folder. `--until base` stops after that stage.
+
+The budget is counted in floating-point operations, of which each stage has a share, and not by the clock:
+what else runs on the machine changes how long it takes, and nothing else. `--time` is turned into operations
+once, by a measurement.
 
 The result is very small and makes things up. It is there so that the first command after installing is a
 conversation, offline, with a model whose whole making can be read and repeated.
@@ -15,247 +20,229 @@ conversation, offline, with a model whose whole making can be read and repeated.
 import argparse
 import dataclasses
 import json
+import random
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import box_better
+import box_card
 import box_data
+import box_dialogues
+import box_stream
 from rich.console import Console
 
 from twofold.base.errors import TwofoldError, UsageError
-from twofold.base.files import sha256, write_text
-from twofold.corpus import Corpus, prepare, prepare_conversations
-from twofold.corpus.formats.jsonl import records
-from twofold.corpus.opening import open_bytes
-from twofold.measure.bits_per_byte import bits_per_byte
-from twofold.parameters import load, save_gguf
-from twofold.run import Engine, Sampler
-from twofold.run import load as open_engine
-from twofold.train import FinetuneConfig, PretrainConfig, finetune, pretrain, resume
-from twofold.train.dial import ShapeConfig, seconds
-from twofold.train.export import spell
-from twofold.train.folder import read_recipe
-
-TUNING_SHARE = 0.25  # of the time; the rest, less what preparing took, is for pretraining
-MEASURING_S = 40.0  # put aside for scores, samples and files
-MOST_BYTES = 15_000_000
-QUESTIONS = (
-    ("Hello!",),
-    ("Who are you?", "Do you make mistakes?"),
-    ("What is 3 + 4?",),
-    ("What is the capital of France?",),
-    ("What is the opposite of hot?", "Thank you!"),
-    ("Tell me a story about a fox.",),
-    ("My favourite colour is green.", "What is my favourite colour?"),
-    ("What is a lantern?",),
-    ("What is the weather today?",),
+from twofold.corpus import Conversation, conversations, prepare
+from twofold.parameters import ModelConfig, load, save_gguf
+from twofold.train import (
+    FinetuneConfig,
+    PretrainConfig,
+    dial,
+    finetune,
+    machine,
+    pretrain,
+    resume,
 )
-LIMITS = [
-    "It is very small and makes things up: fluent, friendly and often wrong. Believe nothing it says.",
-    "It knows English only, nothing of today, and nothing about you but what you write to it.",
-    "It read old books, whose views of people are often those of their time.",
-    "Most of its conversations were made by a program, so it is at home in little more than those forms.",
-]
+from twofold.train.dial import ShapeConfig
+from twofold.train.finetune import open_parent
+from twofold.train.schedule import ScheduleConfig
+from twofold.train.step import flops_per_token
+
+STAGES = ("data", "base", "tuned", "preferred", "improved", "card")
+SHARES = {"base": 0.72, "tuned": 0.20}  # of the operations; the rest is for what comes after
+TUNED_TOKENS = 8192  # of a step of tuning, at most
+REACHED = 0.6  # of the peak: what a step of such a model reaches on a CPU (docs/train.md)
+MOST_BYTES = 30_000_000
+READ_TALK = 12_000  # own conversations that may be read in pretraining
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Life:
-    """What one life is told; see the options of the command."""
+    """What one life is told; see the options of the command.
+
+    `flops`: for all stages together. `window`: of the model that ships, in tokens; that of `shape` is the
+    rows' in pretraining, which costs less.
+    """
 
     data: Path
     out: Path
     work: Path
-    time_s: float
-    vocab: int
-    tiers: int
-    shards: int
-    talks: int
-    epochs: float
-    device: Any
-    threads: int | None
-    prepare: bool
     shape: ShapeConfig
+    flops: float
+    window: int = 1536
+    steps: int | None = None
+    tiers: tuple[int, ...] = box_data.TIERS
+    shards: int = 5
+    talks: int = 16_000
+    rows: int | None = None
+    prefer: bool = True
+    rounds: int = 30
+    device: Any = "auto"
+    threads: int | None = None
+    eager: bool = False
+    remix: bool = False
+    until: str = STAGES[-1]
+
+    @property
+    def model(self) -> ModelConfig:
+        """The shape of the model."""
+        assert self.shape.depth is not None and self.shape.vocab is not None
+        return dial.shape(self.shape, self.shape.depth, self.shape.vocab)
+
+    def batch(self) -> tuple[int, int]:
+        """Return the steps of pretraining and the rows of each."""
+        context = self.model.context
+        tokens = SHARES["base"] * self.flops / flops_per_token(self.model)
+        rows = self.rows or dial.batch_for(tokens, context)
+        return self.steps or max(10, round(tokens / (rows * context))), rows
+
+    def tuning(self) -> tuple[int, int]:
+        """Return the steps of tuning and the rows of each, of the window that ships."""
+        steps, rows = self.batch()
+        spent = steps * rows * self.model.context * flops_per_token(self.model)
+        few = max(1, min(rows * self.model.context, TUNED_TOKENS) // self.window)
+        step = few * self.window * flops_per_token(dataclasses.replace(self.model, context=self.window))
+        return max(10, round(SHARES["tuned"] / SHARES["base"] * spent / step)), few
 
 
-def get_ready(life: Life, console: Console) -> tuple[box_data.BoxData, Corpus, Corpus]:
-    """Return the data, the tokenised prose and the tokenised conversations, made now or found."""
+def live(life: Life, console: Console) -> Path | None:
+    """Return the finished model file, None when the life was to stop before. Raises TwofoldError."""
     began = time.monotonic()
-    made = box_data.build(
-        life.data, life.work / "data", tiers=life.tiers, shards=life.shards, talks=life.talks
+    stages: dict[str, Callable[[Life, Path, Console], Path]] = {
+        "data": get_ready, "base": read_books, "tuned": take_turns, "preferred": get_preferred,
+        "improved": get_improved, "card": finish,
+    }  # fmt: skip
+    at = life.work
+    for name in STAGES:
+        at = stages[name](life, at, console)
+        say(console, f"Stage {name!r} is done after {(time.monotonic() - began) / 60:.1f} minutes.")
+        if name == life.until:
+            return at if name == STAGES[-1] else None
+    return at
+
+
+def get_ready(life: Life, before: Path, console: Console) -> Path:
+    """Return the folder of the stream of text, after making the data, the tokenizer and the stream."""
+    if (life.work / "base/recipe.toml").exists() and not life.remix:
+        return life.work / "stream"  # the base is begun: what it reads is decided
+    made = built(life)
+    rng = random.Random(1)
+    talk = rng.sample(own := [*conversations(made.talk)], min(len(own), READ_TALK))
+    talk += box_dialogues.dialogues(life.data, rng)
+    rng.shuffle(talk)
+    tokenizer = box_stream.learn_tokenizer(
+        life.work / "tokenizer.json", made.text / "train.jsonl.zst", sample_of(talk), life.model.vocab_size
     )
-    say(console, f"Data ready after {time.monotonic() - began:.0f} s. Preparing the corpus …")
-    prose = prepare(made.text, life.work / "corpus", vocab_size=life.vocab)
-    longest = life.shape.context
-    talk = prepare_conversations(
-        made.talk, life.work / "talk", tokenizer=prose.tokenizer, max_tokens=longest, val_fraction=0.01
-    )
-    spent = time.monotonic() - began
+    prose = prepare(made.text, life.work / "prose", tokenizer=tokenizer)
+    steps, rows = life.batch()
+    tokens = steps * rows * life.model.context
+    stream = box_stream.make(
+        life.work / "stream", prose, box_dialogues.glosses(life.data), talk, tokens,
+        context=life.model.context, anew=life.remix,
+    )  # fmt: skip
+    first = stream.border // (rows * life.model.context)
     say(
         console,
-        f"{len(prose.train):,} tokens of prose, {talk.documents:,} conversations, after {spent:.0f} s.",
+        f"{prose.train.size:,} tokens of prose; a stream of {tokens:,} tokens, read in {steps:,} steps of "
+        f"{rows * life.model.context:,}, of which the mixture begins after step {first:,}.",
     )
-    return made, prose, talk
+    return stream.corpus.folder
 
 
-def live(life: Life, console: Console) -> Path:
-    """Return the finished model file. Raises TwofoldError, among them UsageError when it became too large."""
-    began = time.monotonic()
-    made, prose, talk = get_ready(life, console)
-    tune_s = TUNING_SHARE * life.time_s
-    spent = time.monotonic() - began
-    base = read_books(life, prose, life.time_s - tune_s - MEASURING_S - spent, console)
-    tuned = take_turns(life, base, talk, tune_s, console)
-    measured = scores(base, life.work / "data/text/val.jsonl.zst")
-    say(console, f"Bits per byte on held-out prose: {json.dumps(measured)}")
-    model = load(tuned)
-    rounded = life.work / "rounded.gguf"  # what will be shipped, but for the card, is what shall speak on it
-    save_gguf(model, rounded, "Q8_0")
-    model = dataclasses.replace(
-        model, card=card(life, model.card, made.credits, measured, [*samples(rounded)])
+def built(life: Life) -> box_data.BoxData:
+    """Return the data, made now or found."""
+    return box_data.build(
+        life.data, life.work / "data", tiers=life.tiers, shards=life.shards, talks=life.talks
     )
-    path = life.out / "model.gguf"
-    save_gguf(model, path, "Q8_0")
-    write_text(life.out / "card.md", page(load(path).card))
-    size = path.stat().st_size
-    say(console, f"{path}: {size / 1e6:.2f} MB, after {(time.monotonic() - began) / 60:.1f} minutes.")
-    if size > MOST_BYTES:
-        most = f"{MOST_BYTES / 1e6:.0f} MB"
-        raise UsageError(f"{path} is larger than the {most} the package allows; train a smaller one.")
-    return path
 
 
-def read_books(life: Life, corpus: Corpus, left_s: float, console: Console) -> Path:
+def sample_of(talk: list[Conversation]) -> list[Conversation]:
+    """Return conversations for the tokenizer to learn from: those with tools first, one to two others."""
+    tools = [one for one in talk if one.tools]
+    others = [one for one in talk if not one.tools]
+    mixed: list[Conversation] = []
+    for at, one in enumerate(tools):
+        mixed += [one, *others[2 * at : 2 * at + 2]]
+    return mixed or others
+
+
+def read_books(life: Life, stream: Path, console: Console) -> Path:
     """Return the run folder of the base model: found finished, gone on with, or trained now."""
     folder = life.work / "base"
     if (folder / "model.gguf").exists():
         return folder
     if (folder / "recipe.toml").exists():
         return resume(folder, console=console).folder
+    steps, rows = life.batch()
     config = PretrainConfig(
-        corpus=corpus.folder,
-        out=folder,
-        name="twofold-box-base",
-        license="MIT",
-        time=f"{max(20.0, left_s):.0f}s",
-        device=life.device,
-        threads=life.threads,
+        corpus=stream, out=folder, name="twofold-box-base", license="MIT", steps=steps, batch=rows,
+        shuffle=False, schedule=ScheduleConfig(decay=box_stream.MIXED), device=life.device,
+        threads=life.threads, compiled=not life.eager and (life.device == "cuda" or machine.compiler()),
         model=life.shape,
-    )
+    )  # fmt: skip
     return pretrain(config, console=console).folder
 
 
-def take_turns(life: Life, base: Path, talk: Corpus, seconds_: float, console: Console) -> Path:
-    """Return the file of the model that takes turns: found finished, gone on with, or tuned now."""
+def take_turns(life: Life, base: Path, console: Console) -> Path:
+    """Return the run folder of the model that takes turns: found finished, gone on with, or tuned now."""
     folder = life.work / "tuned"
     if (folder / "model.gguf").exists():
-        return folder / "model.gguf"
+        return folder
     if (folder / "recipe.toml").exists():
-        return resume(folder, console=console).model
-    config = FinetuneConfig(
-        model=base,
-        corpus=talk.folder,
-        out=folder,
-        name="twofold-box",
-        epochs=life.epochs,
-        time=f"{max(20.0, seconds_):.0f}s",
-        device=life.device,
-        threads=life.threads,
-        file_type="F32",
+        return resume(folder, console=console).folder
+    wide = life.work / "wide.gguf"
+    parent = open_parent(base)
+    save_gguf(
+        dataclasses.replace(parent, config=dataclasses.replace(parent.config, context=life.window)),
+        wide,
+        "F32",
     )
-    return finetune(config, console=console).model
+    steps, rows = life.tuning()
+    files = {path.stem: path for path in sorted(built(life).talk.glob("*.jsonl"))}
+    config = FinetuneConfig(
+        model=wide, data=tuple(map(str, files.values())), out=folder, name="twofold-box",
+        weights=tuple(box_data.WEIGHTS[name] for name in files), steps=steps, batch=rows, patience=0,
+        device=life.device, threads=life.threads, file_type="F32",
+    )  # fmt: skip
+    return finetune(config, console=console).folder
 
 
-def scores(base: Path, val: Path, limit_bytes: int = 60_000) -> dict[str, float]:
-    """Return the base model's bits per byte on whole titles it never read: by source, and `all` together.
-
-    `all` weighs each source by its share of the held-out text.
-    """
-    texts: dict[str, list[str]] = {}
-    with open_bytes(val) as stream:
-        for _, row in records(stream, str(val)):
-            texts.setdefault(row["source"], []).append(row["text"])
-    engine = open_engine(base / "model.gguf")
-    found: dict[str, float] = {}
-    for source, some in sorted(texts.items()):
-        found[source] = bits_per_byte(engine, some, limit_bytes=limit_bytes).bits_per_byte
-    sizes = {source: sum(len(text.encode()) for text in some) for source, some in texts.items()}
-    found["all"] = sum(found[source] * size for source, size in sizes.items()) / sum(sizes.values())
-    return {source: round(value, 4) for source, value in found.items()}
+def get_preferred(life: Life, tuned: Path, console: Console) -> Path:
+    """Return the run folder of the better model: after preferring right answers, or as it was."""
+    if not life.prefer:
+        return tuned
+    return box_better.preferred(
+        tuned, life.work / "preferred", console, threads=life.threads, device=life.device
+    )
 
 
-def samples(path: Path) -> Iterator[dict[str, str]]:
-    """Return what the model answers to QUESTIONS, first try, unedited."""
-    engine = open_engine(path)
-    for questions in QUESTIONS:
-        messages: list[dict[str, str]] = []
-        for question in questions:
-            messages.append({"role": "user", "content": question})
-            messages.append({"role": "assistant", "content": answer(engine, messages)})
-        *before, last = messages
-        prompt = "\n".join(f"{'>' if m['role'] == 'user' else '<'} {m['content']}" for m in before)
-        yield {"prompt": f"{prompt}\n< ", "text": last["content"]}
+def get_improved(life: Life, before: Path, console: Console) -> Path:
+    """Return the run folder of the better model: after rewards, or as it was."""
+    if not life.rounds:
+        return before
+    return box_better.improved(
+        before, life.work / "improved", console, rounds=life.rounds, threads=life.threads, device=life.device
+    )
 
 
-def answer(engine: Engine, messages: list[dict[str, str]]) -> str:
-    """Return the model's next answer, sampled with a fixed seed."""
-    ids = engine.tokenizer.chat(messages, add_generation_prompt=True)
-    return "".join(
-        engine.stream(ids, max_tokens=200, sampler=Sampler(temperature=0.5, top_p=0.9, seed=1))
-    ).strip()
-
-
-def card(
-    life: Life,
-    tuned: dict[str, Any],
-    credits: list[dict[str, str]],
-    measured: dict[str, float],
-    spoken: list[dict[str, str]],
-) -> dict[str, Any]:
-    """Return the card of the model in the box: the tuned model's, with its data, scores and samples."""
-    held_out = [
-        {"name": "bits per byte (before tuning)", "value": value, "split": f"held-out titles, {source}"}
-        for source, value in measured.items()
-    ]
-    return {
-        "name": "twofold-box",
-        "summary": "The model in the box of twofold: a very small language model that chats a little, "
-        "offline, and makes things up.",
-        "license": "MIT",
-        "languages": ["en"],
-        "limits": LIMITS,
-        "data": [
-            {"name": one["title"], "license": one["licence"], "url": one["source"], "used": one["used"]}
-            for one in credits
-        ],
-        "scores": [*held_out, *tuned.get("scores", [])],
-        "samples": spoken,
-        "training": {stage: read_recipe(life.work / stage).result for stage in ("base", "tuned")},
-        "recipe": how_to_repeat(life),
-        "notes": ["Made by recipes/box.py; the same command with the same data makes one like it again."],
-    }
-
-
-def how_to_repeat(life: Life) -> dict[str, Any]:
-    """Return the settings of this life, its plans and the hashes of its data; no paths of this machine."""
-    files = [*sorted((life.work / "data/text").iterdir()), *sorted((life.work / "data/talk").iterdir())]
-    settings = {
-        field.name: getattr(life, field.name)
-        for field in dataclasses.fields(life)
-        if field.name not in ("data", "out", "work", "prepare", "shape")
-    }
-    return {
-        "script": "recipes/box.py",
-        "settings": {**settings, **dataclasses.asdict(life.shape)},
-        "data_sha256": {path.name: sha256(path) for path in files},
-        "plans": {stage: read_recipe(life.work / stage).plan for stage in ("base", "tuned")},
-    }
-
-
-def page(card: dict[str, Any]) -> str:
-    """Return the card as Markdown. The loss curve stays with the run, so its picture is left out."""
-    return spell(card).replace("## Loss\n\n![Loss over steps](loss.svg)\n\n", "")
+def finish(life: Life, last: Path, console: Console) -> Path:
+    """Return the file that ships, beside its card, after measuring it."""
+    model = load(last / "model.gguf")
+    rounded = life.work / "rounded.gguf"  # what will be shipped, but for the card, is what shall speak on it
+    save_gguf(model, rounded, "Q8_0")
+    card = box_card.card(life, model.card, rounded)
+    path = life.out / "model.gguf"
+    save_gguf(dataclasses.replace(model, card=card), path, "Q8_0")
+    box_card.write(path, life.out / "card.md")
+    size = path.stat().st_size
+    say(console, f"{path}: {size / 1e6:.2f} MB.")
+    if size > MOST_BYTES:
+        most = f"{MOST_BYTES / 1e6:.0f} MB"
+        raise UsageError(f"{path} is larger than the {most} the package allows; train a smaller one.")
+    return path
 
 
 def say(console: Console, text: str) -> None:
@@ -266,56 +253,61 @@ def say(console: Console, text: str) -> None:
 def options() -> Life:
     """Return what the command line says. Raises UsageError for a time that is none."""
     parser = argparse.ArgumentParser(description="Make the model in the box.")
-    parser.add_argument("--data", type=Path, required=True, help="folder of data with a MANIFEST.md")
-    parser.add_argument(
-        "--out", type=Path, default=Path("runs/box/out"), help="for model.gguf and card.md (%(default)s)"
-    )
-    parser.add_argument(
-        "--work", type=Path, default=Path("runs/box"), help="for all that comes before (%(default)s)"
-    )
-    parser.add_argument("--time", default="60m", help="for the whole life (%(default)s)")
-    parser.add_argument("--vocab", type=int, default=4096, help="size of the vocabulary (%(default)s)")
-    parser.add_argument("--tiers", type=int, default=2, help="read prose of tiers 1 to this (%(default)s)")
-    parser.add_argument("--shards", type=int, default=5, help="how many shards to read (%(default)s)")
-    parser.add_argument("--talks", type=int, default=16_000, help="conversations to make (%(default)s)")
-    parser.add_argument(
-        "--epochs", type=float, default=6.0, help="times to read the conversations (%(default)s)"
-    )
-    parser.add_argument(
-        "--context", type=int, default=512, help="longest conversation in tokens (%(default)s)"
-    )
-    parser.add_argument("--depth", type=int, help="layers (default: the time decides)")
-    parser.add_argument("--width", type=int, help="width (default: follows from depth)")
-    parser.add_argument("--tied", action="store_true", help="one table for tokens in and out")
-    parser.add_argument("--threads", type=int, help="of the CPU (default: measured at the start)")
-    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
-    parser.add_argument("--prepare", action="store_true", help="only prepare the data, and stop")
+    add = parser.add_argument
+    add("--data", type=Path, required=True, help="folder of data with a MANIFEST.md")
+    add("--out", type=Path, default=Path("runs/box/out"), help="for model.gguf and card.md (%(default)s)")
+    add("--work", type=Path, default=Path("runs/box"), help="for all that comes before (%(default)s)")
+    budget = parser.add_mutually_exclusive_group()
+    budget.add_argument("--flops", type=float, default=4.7e15, help="for all stages (%(default).2g)")
+    budget.add_argument("--time", help="such as 5h: as many operations as a quiet machine does in it")
+    budget.add_argument("--steps", type=int, help="of pretraining; the other stages follow by their shares")
+    add("--until", choices=STAGES, default=STAGES[-1], help="stop after this stage")
+    add("--remix", action="store_true", help="write the last part of the stream anew, with today's talk")
+    add("--eager", action="store_true", help="do not compile (compiling pays in runs of ten minutes)")
+    add("--vocab", type=int, default=8192, help="size of the vocabulary (%(default)s)")
+    add("--tiers", default="1,2,4", help="of the prose to read (%(default)s)")
+    add("--shards", type=int, default=5, help="how many shards to read (%(default)s)")
+    add("--talks", type=int, default=16_000, help="conversations of small talk to make (%(default)s)")
+    add("--no-prefer", dest="prefer", action="store_false", help="leave that stage out")
+    add("--rounds", type=int, default=30, help="of learning from rewards (%(default)s; 0 leaves it out)")
+    add("--context", type=int, default=1024, help="tokens in a row of pretraining (%(default)s)")
+    add("--window", type=int, default=1536, help="of the model that ships (%(default)s)")
+    add("--depth", type=int, default=6, help="layers (%(default)s)")
+    add("--width", type=int, default=384, help="(%(default)s)")
+    add("--rows", type=int, help="of a step of pretraining (default: follows from the budget)")
+    add("--tied", action="store_true", help="one table for tokens in and out")
+    add("--threads", type=int, help="of the CPU (default: measured at the start)")
+    add("--device", choices=("auto", "cpu", "cuda"), default="auto")
     said = parser.parse_args()
     shape = ShapeConfig(
         depth=said.depth, width=said.width, vocab=said.vocab, context=said.context, tied=said.tied
     )
+    flops = said.flops
+    if said.time is not None:
+        flops = kept_flops(said.work / "budget.json", said.time, said.device, said.threads)
+    same = ("data", "out", "work", "shards", "talks", "device", "threads", "rows", "steps", "eager")
     return Life(
-        data=said.data,
-        out=said.out,
-        work=said.work,
-        time_s=seconds(said.time),
-        vocab=said.vocab,
-        tiers=said.tiers,
-        shards=said.shards,
-        talks=said.talks,
-        epochs=said.epochs,
-        device=said.device,
-        threads=said.threads,
-        prepare=said.prepare,
-        shape=shape,
-    )
+        **{name: getattr(said, name) for name in (*same, "prefer", "rounds", "remix", "until", "window")},
+        tiers=box_data.numbers(said.tiers), flops=flops, shape=shape,
+    )  # fmt: skip
+
+
+def kept_flops(path: Path, text: str, device: Any, threads: int | None) -> float:
+    """Return the operations that fit into a time here; measured once and kept, so that a run can go on."""
+    if path.exists():
+        kept = json.loads(path.read_bytes())
+        if kept["time"] == text:
+            return float(kept["flops"])
+    flops = dial.seconds(text) * REACHED * machine.measure(device, "auto", threads).peak_flops
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps({"time": text, "flops": flops}) + "\n")
+    return flops
 
 
 def main() -> int:
     """Live one life; exit code 0, 130 when stopped (the same command goes on), or that of the error."""
     try:
-        life, console = options(), Console()
-        get_ready(life, console) if life.prepare else live(life, console)
+        live(options(), Console())
     except TwofoldError as error:
         print(f"Error: {error}", file=sys.stderr)
         return error.exit_code

@@ -3,7 +3,8 @@
     python recipes/box_data.py --data ../shared/data --out runs/box/data
 
 makes, from a folder of data with a MANIFEST.md that states each file's licence class:
-- `text/train.jsonl.zst` and `text/val.jsonl.zst`: prose to read, the simplest tiers first to be taken;
+- `text/train.jsonl.zst` and `text/val.jsonl.zst`: prose to read, of the tiers that are named, and prose of
+  every kind that is held out;
 - `talk/*.jsonl`: conversations to tune on, one file per set, most of them made by box_talk.py.
 Only files whose class in the manifest is exactly `open` are read. What is there already is kept.
 
@@ -19,26 +20,51 @@ import random
 import re
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+import box_calls
+import box_chat
+import box_dialogues
+import box_passages
+import box_rounds
 import box_sets
+import box_sums
 import box_talk
+import box_thinking
+import box_unknown
 import zstandard
+from box_turns import Talk
+from box_words import Side, words
 
-from twofold.base.errors import BadFileError, TwofoldError
+from twofold.base.errors import BadFileError, TwofoldError, UsageError
 from twofold.base.files import atomic_write, write_text
 from twofold.corpus.formats.jsonl import records
 from twofold.corpus.opening import open_bytes
 
 SHARDS = [f"pretrain/train-{number:02d}-of-05.jsonl.zst" for number in range(5)]
 VAL = "pretrain/val.jsonl.zst"
+TIERS = (1, 2, 4)  # simple and easy books, textbooks and speeches; there is more text than budget without 3
+EVERY_TIER = (1, 2, 3, 4)
+TABLES = ("cia-factbook",)  # lists of figures, which are no prose
+# How much of what is read in tuning is of each kind.
+WEIGHTS = {
+    "own": 0.16, "fables": 0.02, "dictionary": 0.05, "reading": 0.06, "trivia": 0.03, "questions": 0.06,
+    "calls": 0.10, "sums": 0.09, "rounds": 0.16, "passages": 0.09, "unknown": 0.06, "thinking": 0.07,
+    "chats": 0.05,
+}  # fmt: skip
+# Programs that write conversations, and how many of them for each one of small talk.
+PROGRAMS: dict[str, tuple[Callable[[random.Random, Side], Talk], float]] = {
+    "calls": (box_calls.talk, 0.6), "sums": (box_sums.talk, 0.6), "rounds": (box_rounds.talk, 0.3),
+    "passages": (box_passages.from_passage, 0.6), "unknown": (box_unknown.talk, 0.8),
+    "thinking": (box_thinking.talk, 0.6), "chats": (box_chat.talk, 0.5),
+}  # fmt: skip
 OWN = {
     "title": "Conversations made by a program",
-    "source": "recipes/box_talk.py in twofold",
+    "source": "recipes/box_talk.py and its neighbours in twofold",
     "licence": "MIT",
-    "used": "greetings, questions about itself, sums, opposites, capitals, tales, remembering",
+    "used": "small talk, sums, tales, remembering, calls of tools, passages and questions, thinking",
 }
 BY_HAND = {"openstax": "(c) OpenStax, Rice University, openstax.org", "eltec": "ELTeC, github.com/COST-ELTeC"}
 
@@ -57,24 +83,26 @@ class BoxData:
 
 
 def build(
-    data: str | Path, out: str | Path, *, tiers: int = 2, shards: int = 5, talks: int = 16_000, seed: int = 0
-) -> BoxData:
+    data: str | Path, out: str | Path, *, tiers: Collection[int] = TIERS, shards: int = 5,
+    talks: int = 16_000, seed: int = 0,
+) -> BoxData:  # fmt: skip
     """Return the data of the box, written below `out`, or found there from an earlier time.
 
-    `tiers`: read the prose of tiers 1 (simplest) to this one (4: textbooks too). `shards`: how many of the
-    five shards. `talks`: how many conversations to make by program. Raises BadFileError for a file that is
+    `tiers`: of the prose to read, 1 (simplest) to 3, and 4 (textbooks and speeches). `shards`: how many of
+    the five. `talks`: how many conversations to make by program. Raises BadFileError for a file that is
     missing or not open.
     """
     data, out = Path(data), Path(out)
     classes = manifest(data)
-    for file in [*SHARDS[:shards], VAL, *(one.file for one in box_sets.SETS.values())]:
+    sets = [*box_sets.SETS.values(), *box_dialogues.SETS.values()]
+    for file in [*SHARDS[:shards], VAL, *(one.file for one in sets)]:
         if classes.get(file) != "open":
             raise BadFileError(
                 f"{data / file}: its class in MANIFEST.md is {classes.get(file)!r}, not 'open'."
             )
     sizes = once(
         out / "text.json",
-        {"tiers": tiers, "shards": shards},
+        {"tiers": sorted(tiers), "shards": shards},
         lambda: write_text_files(data, out / "text", SHARDS[:shards], tiers),
     )
     once(
@@ -82,7 +110,7 @@ def build(
         {"talks": talks, "seed": seed, "code": code_hash()},
         lambda: write_talk_files(data, out / "talk", talks, seed),
     )
-    credits = [*prose_credits(sizes), OWN, *(credit(one) for one in box_sets.SETS.values())]
+    credits = [*prose_credits(sizes), OWN, *(credit(one) for one in sets)]
     return BoxData(out / "text", out / "talk", credits)
 
 
@@ -97,7 +125,7 @@ def once(done: Path, settings: dict[str, Any], make: Callable[[], Any]) -> Any:
     return made
 
 
-def write_text_files(data: Path, folder: Path, files: list[str], tiers: int) -> list[list[Any]]:
+def write_text_files(data: Path, folder: Path, files: list[str], tiers: Collection[int]) -> list[list[Any]]:
     """Write the prose; return [source, licence, bytes] of what there is to learn from."""
     sizes: Counter[tuple[str, str]] = Counter()
 
@@ -107,20 +135,37 @@ def write_text_files(data: Path, folder: Path, files: list[str], tiers: int) -> 
             yield row
 
     write_rows(folder / "train.jsonl.zst", counted())
-    write_rows(folder / "val.jsonl.zst", prose(data, [VAL], tiers))
+    write_rows(folder / "val.jsonl.zst", prose(data, [VAL], EVERY_TIER, without=()))
     return [[source, licence, size] for (source, licence), size in sizes.items()]
 
 
 def write_talk_files(data: Path, folder: Path, talks: int, seed: int) -> dict[str, int]:
     """Write the conversations, one file per set; return how many each has."""
     words: Counter[str] = Counter()
-    for row in prose(data, SHARDS[:1], 2):
+    for row in prose(data, SHARDS[:1], (1, 2)):
         words.update(re.findall(r"\b[a-z]+\b", row["text"]))
     counts: dict[str, int] = {}
     for name, conversations in talk(data, words, talks, seed):
         write_rows(folder / f"{name}.jsonl", ({"messages": messages} for messages in conversations))
         counts[name] = len(conversations)
+    for name, (program, share) in PROGRAMS.items():
+        rng = random.Random(f"{name} {seed}")
+        counts[name] = max(1, round(share * talks))
+        made = (dressed(rng, program(rng, "train")) for _ in range(counts[name]))
+        write_rows(folder / f"{name}.jsonl", made)
     return counts
+
+
+def dressed(rng: random.Random, talk: Talk) -> dict[str, Any]:
+    """Return the record of a conversation, now and then after a greeting or with instructions before it."""
+    record = talk.conversation().record()
+    messages = list(record["messages"])
+    if rng.random() < 0.1:
+        asked, answer = box_talk.talk(rng, "hello", "self", "can")
+        messages = [*box_sets.messages([(asked, answer)]), *messages]
+    if rng.random() < 0.1:
+        messages.insert(0, {"role": "system", "content": rng.choice(words("instructions"))})
+    return {**record, "messages": messages}
 
 
 def manifest(data: Path) -> dict[str, str]:
@@ -141,13 +186,15 @@ def manifest(data: Path) -> dict[str, str]:
     return classes
 
 
-def prose(data: Path, files: list[str], tiers: int) -> Iterator[dict[str, Any]]:
-    """Return the rows of these tiers: {text, source, licence, tier}."""
+def prose(
+    data: Path, files: list[str], tiers: Collection[int], without: Collection[str] = TABLES
+) -> Iterator[dict[str, Any]]:
+    """Return the rows of these tiers, but for the sources `without`: {text, source, licence, tier}."""
     for file in files:
         path = data / file
         with open_bytes(path) as stream:
             for _, row in records(stream, str(path)):
-                if row["tier"] <= tiers:
+                if row["tier"] in tiers and row["source"] not in without:
                     yield {key: row[key] for key in ("text", "source", "licence", "tier")}
 
 
@@ -200,11 +247,19 @@ def credit(one: box_sets.Set) -> dict[str, str]:
     return {"title": one.title, "source": one.source, "licence": one.licence, "used": one.used}
 
 
+def numbers(text: str) -> tuple[int, ...]:
+    """Return the numbers of a list such as 1,2,4. Raises UsageError."""
+    try:
+        return tuple(int(part) for part in text.split(","))
+    except ValueError:
+        raise UsageError(f"--tiers takes numbers such as 1,2,4, not {text!r}.") from None
+
+
 def code_hash() -> str:
     """Return a hash of the files that make the data, so that data made by older ones is made again."""
     here = Path(__file__).parent
     digest = hashlib.sha256()
-    for path in sorted([*here.glob("box_*.py"), here / "box_talk.txt"]):
+    for path in sorted([*here.glob("box_*.py"), *here.glob("box_*.txt")]):
         digest.update(path.read_bytes())
     return digest.hexdigest()[:16]
 
@@ -214,7 +269,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="Build the data of the model in the box.")
     parser.add_argument("--data", required=True, help="folder of data with a MANIFEST.md")
     parser.add_argument("--out", default="runs/box/data", help="folder to write to (default: %(default)s)")
-    parser.add_argument("--tiers", type=int, default=2, help="read tiers 1 to this (default: %(default)s)")
+    parser.add_argument("--tiers", default="1,2,4", help="of the prose to read (default: %(default)s)")
     parser.add_argument("--shards", type=int, default=5, help="how many shards (default: %(default)s)")
     parser.add_argument(
         "--talks", type=int, default=16_000, help="conversations to make (default: %(default)s)"
@@ -222,8 +277,9 @@ def main() -> int:
     options = parser.parse_args()
     try:
         made = build(
-            options.data, options.out, tiers=options.tiers, shards=options.shards, talks=options.talks
-        )
+            options.data, options.out, tiers=numbers(options.tiers), shards=options.shards,
+            talks=options.talks,
+        )  # fmt: skip
     except TwofoldError as error:
         print(f"Error: {error}", file=sys.stderr)
         return error.exit_code

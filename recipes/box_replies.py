@@ -9,6 +9,7 @@ Poems on any subject, what it does not know, what a user likes, an animal in two
 import random
 
 from box_lessons import HOMES, LEGS, SOUNDS, WORDS, YOUNG, Exchange, article, capital
+from box_sums import TOO_LARGE
 from box_tales import ANIMALS, story, tale
 
 POEMS = (
@@ -87,9 +88,7 @@ def unknown(rng: random.Random) -> list[Exchange]:
     if rng.random() < 0.2:
         a, b = rng.choice((rng.randint(101, 9999), rng.randint(101, 999))), rng.randint(21, 9999)
         asked = rng.choice(("What is {} {} {}?", "{} {} {}", "{}{}{}", "How much is {} {} {}?"))
-        return [
-            (asked.format(a, rng.choice("+-*/"), b), "That sum is too big for me. I can only do small ones.")
-        ]
+        return [(asked.format(a, rng.choice("+-*/"), b), TOO_LARGE)]
     topic = rng.choice(TOPICS)
     asked = rng.choice(
         (

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from box_lessons import article, capital
+from box_passages import elsewhere
 from box_talk import Message, Turns, blocks
 
 from twofold.corpus.formats.jsonl import records
@@ -158,7 +159,7 @@ def meaning(
 
 
 def reading(data: Path, rng: random.Random) -> Iterator[Turns]:
-    """Return passages of up to 700 characters with questions whose answers stand in them."""
+    """Return passages of up to 700 characters with questions whose answers stand in them, or in none."""
     passages: dict[str, list[tuple[str, str]]] = {}
     for row in rows(data, "reading"):
         passage, answer = " ".join(row["context"].split()), " ".join(row["answer"].split()).strip(" .")
@@ -168,6 +169,7 @@ def reading(data: Path, rng: random.Random) -> Iterator[Turns]:
         for first, *more in (asked[at : at + 2] for at in range(0, len(asked), 2)):
             shape = rng.choice(("{p}\n\n{q}", "Read this: {p}\n\n{q}", "{q}\n\n{p}"))
             yield [(shape.format(p=passage, q=first[0]), first[1]), *(more if rng.random() < 0.5 else [])]
+    yield from elsewhere([*passages.items()], rng, len(passages) // 2)
 
 
 def trivia(data: Path, rng: random.Random) -> Iterator[Turns]:
@@ -210,18 +212,47 @@ ASKED_LIKE = {
 # … and those for which there is one answer here.
 CANNOT = "I cannot do that. I can only write words to you."
 ANSWERED = {
-    "alarm timer reminder_update calendar_update todo_list_update shopping_list_update": CANNOT,
-    "play_music next_song change_volume smart_home find_phone uber order": CANNOT,
-    "balance bill_balance bill_due credit_score transactions spending_history income payday": (
-        "I know nothing about your money. I only know what you write to me."
+    "alarm timer reminder_update calendar_update todo_list_update shopping_list_update play_music "
+    "next_song change_volume smart_home find_phone uber order book_flight book_hotel car_rental "
+    "cancel_reservation confirm_reservation restaurant_reservation make_call text pay_bill pin_change "
+    "freeze_account transfer report_fraud report_lost_card damaged_card new_card order_checks "
+    "pto_request reset_settings share_location schedule_maintenance schedule_meeting sync_device "
+    "travel_notification redeem_rewards change_speed change_accent whisper_mode direct_deposit "
+    "credit_limit_change update_playlist": CANNOT,
+    "balance bill_balance bill_due credit_score transactions spending_history income payday "
+    "account_blocked apr credit_limit interest_rate min_payment rewards_balance routing "
+    "expiration_date card_declined taxes application_status international_fees": (
+        "I do not know anything about your money. I only know what you write to me."
     ),
     "calendar meeting_schedule todo_list reminder shopping_list": (
         "I do not know your plans. I only know what you write to me."
     ),
-    "traffic flight_status exchange_rate gas next_holiday": "I do not know that, because I have no internet.",
-    "flip_coin": "I cannot flip a real coin, but let us say: heads.",
-    "roll_dice": "I cannot roll real dice, but let us say: four.",
-}
+    "last_maintenance mpg tire_pressure pto_balance pto_request_status pto_used lost_luggage "
+    "insurance what_song order_status": (
+        "I do not know that about you. I only know what you write to me."
+    ),
+    "traffic flight_status exchange_rate gas next_holiday distance directions how_busy "
+    "restaurant_reviews restaurant_suggestion travel_alert timezone": (
+        "I do not know that, because I have no internet."
+    ),
+    "calories cook_time food_last ingredient_substitution ingredients_list nutrition_info recipe "
+    "oil_change_how oil_change_when jump_start tire_change gas_type vaccines international_visa "
+    "plug_type travel_suggestion carry_on improve_credit_score rollover_401k w2 insurance_change "
+    "meal_suggestion oos": (
+        "I do not know that. I am a very small model; a good book can help you."
+    ),
+    "flip_coin": (
+        "I cannot flip a real coin, but let us say: heads."
+    ),
+    "roll_dice": (
+        "I cannot roll real dice, but let us say: four."
+    ),
+}  # fmt: skip
+
+
+def answers() -> dict[str, str]:
+    """Return the answer to each intent that has only one."""
+    return {intent: answer for intents, answer in ANSWERED.items() for intent in intents.split()}
 
 
 def questions(data: Path, rng: random.Random, per_intent: int = 50) -> Iterator[Turns]:
@@ -229,11 +260,11 @@ def questions(data: Path, rng: random.Random, per_intent: int = 50) -> Iterator[
     by_intent: dict[str, list[str]] = {}
     for row in rows(data, "questions"):
         by_intent.setdefault(row["label"], []).append(row["text"])
-    answers = {intent: answer for intents, answer in ANSWERED.items() for intent in intents.split()}
-    for intent in [*ASKED_LIKE, *answers]:
+    fixed = answers()
+    for intent in [*ASKED_LIKE, *fixed]:
         texts = sorted(by_intent[intent])
         for text in rng.sample(texts, min(len(texts), per_intent)):
-            yield [(text, answers[intent] if intent in answers else answer_to(rng, ASKED_LIKE[intent]))]
+            yield [(text, fixed[intent] if intent in fixed else answer_to(rng, ASKED_LIKE[intent]))]
 
 
 def answer_to(rng: random.Random, wording: str) -> str:

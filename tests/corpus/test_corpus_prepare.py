@@ -10,6 +10,8 @@ import pytest
 from twofold.base.errors import BadFileError, UsageError
 from twofold.corpus import Corpus, open_corpus, prepare
 from twofold.corpus import build as build_module
+from twofold.corpus.shards import Spool
+from twofold.tokens import Tokenizer
 
 WORDS = ["cat", "dog", "sat", "ran", "on", "the", "a", "mat", "hill", "and", "then", "slept"]
 
@@ -178,3 +180,23 @@ def test_no_text_and_misuse(tales: Path, tmp_path: Path) -> None:
         prepare(tales, tmp_path / "out", val_fraction=0)
     with pytest.raises(UsageError, match="none is left"):
         prepare(tales / "a.jsonl", tmp_path / "out", val_path=tales / "a.jsonl")
+
+
+def test_documents_of_a_later_phase_come_after_the_others(tmp_path: Path) -> None:
+    tokenizer = Tokenizer.train(["a b"], 320)
+
+    def written(folder: Path, later: int) -> list[int]:
+        with Spool(folder, tokenizer.vocab_size, masked=False) as spool:
+            for n in range(20):
+                spool.add([n], 1, 0, phase=n % 2)
+            for n in range(20, 20 + later):
+                spool.add(np.array([n]), 1, 0, phase=1)
+            spool.add([99], 1, 1)
+            about = {"sources": [], "skipped": [], "inputs": {}}
+            return [int(n) for n in spool.finish(tokenizer, 0, about).train]
+
+    few, many = written(tmp_path / "few", 0), written(tmp_path / "many", 10)
+    assert sorted(few[:10]) == list(range(0, 20, 2))
+    assert sorted(few[10:]) == list(range(1, 20, 2))
+    assert few[:10] != sorted(few[:10]), "shuffled within a phase"
+    assert many[:10] == few[:10], "the first phase does not depend on the second"

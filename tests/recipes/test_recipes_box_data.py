@@ -5,9 +5,9 @@ import random
 import re
 from collections import Counter
 from pathlib import Path
-from typing import Any
 
 import box_data
+import box_dialogues
 import box_lessons
 import box_sets
 import box_tales
@@ -117,88 +117,33 @@ def matches(template: str, text: str) -> bool:
     return re.fullmatch(re.escape(template).replace(r"\{\}", ".+"), text) is not None
 
 
-def pack(path: Path, rows: list[dict[str, Any]]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(zstandard.compress(b"".join(json.dumps(row).encode() + b"\n" for row in rows)))
-
-
-def gloss(
-    word: str, definition: str, lex: str = "noun.artifact", pos: str = "n", **more: Any
-) -> dict[str, Any]:
-    return {"words": [word], "pos": pos, "definition": definition, "lex": lex, "id": word + pos, **more}
-
-
-@pytest.fixture
-def data(tmp_path: Path) -> Path:
-    """Return a small folder of data of the shape that box_data.py expects."""
-    folder = tmp_path / "data"
-    text = "The lantern hung in the barn near the stove. " * 15
-    for number, file in enumerate([*box_data.SHARDS, box_data.VAL]):
-        rows = [
-            {"text": f"{number} {tier} {text}", "source": "books", "licence": "public domain", "tier": tier}
-            for tier in (1, 3)
-        ]
-        pack(folder / file, rows)
-    files = {name: one.file for name, one in box_sets.SETS.items()}
-    pack(folder / files["fables"], [
-        {"title": "The Fox and the Grapes", "text": "A Fox saw grapes.", "lesson": "Grapes are high."},
-        {"title": "The Long One", "text": "long " * 300},
-    ])  # fmt: skip
-    pack(folder / files["dictionary"], [
-        gloss("lantern", "light in a case", hypernym=["barnn"]),
-        gloss("barn", "a building for hay (on a farm); or a unit", hypernym=[]),
-        gloss("stove", "a kitchen appliance", hypernym=[]),
-        gloss("stove", "to heat", lex="verb.change", pos="v", hypernym=[]),
-        gloss("near", "an offensive word", hypernym=[]),
-    ])  # fmt: skip
-    passage = "The king had a golden ball. He lost it."
-    pack(folder / files["reading"], [
-        {"context": passage, "question": "What did the king have?", "answer": "a golden ball"},
-        {"context": passage, "question": "What did he do?", "answer": "he wept"},
-    ])  # fmt: skip
-    pack(folder / files["trivia"], [
-        {"topic": "trivia", "turns": ["What is a community of ants called?", "A colony"]},
-        {"topic": "trivia", "turns": ["Who sang Something?", "Some Body"]},
-        {"topic": "ai", "turns": ["what are you", "a robot"]},
-    ])  # fmt: skip
-    intents = [*box_sets.ASKED_LIKE, *(intent for some in box_sets.ANSWERED for intent in some.split())]
-    pack(folder / files["questions"], [{"text": f"some {intent}", "label": intent} for intent in intents])
-    lines = ["| file | what | class |", "|---|---|---|"]
-    lines += [f"| {file} | x | open |" for file in [*box_data.SHARDS, box_data.VAL, *files.values()]]
-    (folder / "MANIFEST.md").write_text("# Data\n\n" + "\n".join(lines) + "\n\nThe end | of | it\n")
-    return folder
-
-
 def test_build(data: Path, tmp_path: Path) -> None:
-    made = box_data.build(data, tmp_path / "out", tiers=2, talks=50)
+    made = box_data.build(data, tmp_path / "out", tiers=(1, 2), talks=50)
     talks = {
         path.stem: [c.messages for c in conversations(path)] for path in sorted(made.talk.glob("*.jsonl"))
     }
-    assert set(talks) == {"own", "fables", "dictionary", "reading", "trivia", "questions"}
+    assert set(talks) == set(box_data.WEIGHTS)
     assert len(talks["own"]) == 50
     assert {m[1]["content"] for m in talks["fables"]} == {"A Fox saw grapes."}
     answers = {m[1]["content"] for m in talks["dictionary"]}
     assert answers == {"A lantern is a kind of barn: light in a case.", "A barn is a building for hay."}
-    assert [m[1]["content"] for m in talks["reading"]] == ["A golden ball."]
-    assert [m[1]["content"] for m in talks["trivia"]] == ["A colony."]
+    answers = [m[1]["content"] for m in talks["reading"]]
+    assert answers[:2] == ["A golden ball.", "A red cap."]
+    assert answers[2:] == ["The text does not say."], "asked what the other passage says"
+    assert [m[1]["content"] for m in talks["trivia"]] == ["A colony.", "A pack."]
     told = {m[0]["content"]: m[1]["content"] for m in talks["questions"]}
     assert told["some flip_coin"].endswith("heads.")
     assert "no clock" in told["some time"]
     prose = [json.loads(line)["text"] for line in unpack(made.text / "train.jsonl.zst").splitlines()]
-    assert len(prose) == 5, "five shards, tier 1 only"
+    assert len(prose) == 5, "five shards, tier 1 only, no tables"
     assert all(text.split()[1] == "1" for text in prose)
+    assert len(unpack(made.text / "val.jsonl.zst").splitlines()) == 3, "what is held out is everything"
     assert {one["licence"] for one in made.credits} >= {"public domain", "CC BY 4.0", "CC BY 3.0", "MIT"}
     before = (made.text / "train.jsonl.zst").stat().st_mtime_ns
-    assert box_data.build(data, tmp_path / "out", tiers=2, talks=50) == made
+    assert box_data.build(data, tmp_path / "out", tiers=(2, 1), talks=50) == made
     assert (made.text / "train.jsonl.zst").stat().st_mtime_ns == before, "found, not made again"
-    assert (
-        len(
-            unpack(
-                box_data.build(data, tmp_path / "out", tiers=3, talks=50).text / "train.jsonl.zst"
-            ).splitlines()
-        )
-        == 10
-    )
+    more = box_data.build(data, tmp_path / "out", tiers=(1, 3), talks=50)
+    assert len(unpack(more.text / "train.jsonl.zst").splitlines()) == 10
 
 
 def unpack(path: Path) -> bytes:
@@ -219,6 +164,7 @@ def test_only_open_sets_are_read(other: str, data: Path, tmp_path: Path) -> None
 
 def test_the_shared_manifest_calls_every_set_open(shared_data: Path) -> None:
     classes = box_data.manifest(shared_data)
-    for file in [*box_data.SHARDS, box_data.VAL, *(one.file for one in box_sets.SETS.values())]:
+    sets = [*box_sets.SETS.values(), *box_dialogues.SETS.values()]
+    for file in [*box_data.SHARDS, box_data.VAL, *(one.file for one in sets)]:
         assert classes[file] == "open"
     assert classes["sft/alpaca_5000.jsonl.zst"] == "NC"

@@ -120,7 +120,8 @@ class Spool:
     """Documents on their way into shards: a temporary file that takes them as they come.
 
     `finish` then deals them out to the two parts, shuffled, since neighbouring files resemble each other and
-    a training run may read in order. A context manager that removes the temporary file.
+    a training run may read in order. Documents of a later phase come after all of the earlier ones; the order
+    within a phase does not depend on the others. A context manager that removes the temporary file.
     """
 
     def __init__(self, folder: Path, vocab_size: int, *, masked: bool) -> None:
@@ -138,8 +139,12 @@ class Spool:
         self.ends = array.array("Q", [0])
         self.sizes = array.array("Q")
         self.splits = array.array("B")
+        self.phases = array.array("B")
 
-    def add(self, ids: Sequence[int], size_bytes: int, split: int, mask: Sequence[int] | None = None) -> None:
+    def add(
+        self, ids: Sequence[int] | Ids, size_bytes: int, split: int, mask: Sequence[int] | None = None,
+        phase: int = 0,
+    ) -> None:  # fmt: skip
         """Take one document: its ids, its text's size in bytes, its part (0 train, 1 held out), its mask."""
         self._file.write(np.asarray(ids, self.dtype).tobytes())
         if mask is not None:
@@ -147,6 +152,7 @@ class Spool:
         self.ends.append(self.ends[-1] + len(ids))
         self.sizes.append(size_bytes)
         self.splits.append(split)
+        self.phases.append(phase)
 
     def give_both_parts(self) -> None:
         """See to it that chance left neither part empty. Raises BadFileError for fewer than two documents."""
@@ -163,12 +169,14 @@ class Spool:
         (self.folder / DESCRIPTION_FILE).unlink(missing_ok=True)  # unfinished from here to the last line
         tokenizer.save(self.folder / TOKENIZER_FILE)
         splits = np.asarray(self.splits)
-        sizes = np.asarray(self.sizes)
+        sizes, phases = np.asarray(self.sizes), np.asarray(self.phases)
         description: dict[str, Any] = {"version": VERSION, **about, "masked": self.masked}
         description["dtype"] = {2: "uint16", 4: "uint32"}[self.dtype.itemsize]
         for number, name in enumerate(SPLITS):
-            chosen = np.flatnonzero(splits == number)
-            np.random.default_rng([seed, number]).shuffle(chosen)
+            chosen = np.concatenate([
+                self._shuffled(np.flatnonzero((splits == number) & (phases == phase)), seed, number, phase)
+                for phase in np.unique(phases).tolist()
+            ])  # fmt: skip
             tokens = self._write(self._path, self.dtype, chosen, f"{name}.bin")
             if self.masked:
                 self._write(self._mask_path, np.dtype(np.uint8), chosen, f"{name}_mask.bin")
@@ -176,6 +184,11 @@ class Spool:
             description[name] = part
         write_text(self.folder / DESCRIPTION_FILE, json.dumps(description, indent=1) + "\n")
         return open_corpus(self.folder)
+
+    @staticmethod
+    def _shuffled(chosen: npt.NDArray[Any], seed: int, number: int, phase: int) -> npt.NDArray[Any]:
+        np.random.default_rng([seed, number, phase] if phase else [seed, number]).shuffle(chosen)
+        return chosen
 
     def _write(self, source: Path, dtype: np.dtype[Any], chosen: npt.NDArray[Any], name: str) -> int:
         """Write the chosen documents one after the other to `name`; return the number of tokens."""
