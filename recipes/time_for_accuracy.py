@@ -2,12 +2,13 @@
 
     python recipes/time_for_accuracy.py --seeds 3 --out runs/time-for-accuracy
 
-For each seed a fresh model of 0.9M parameters learns a task by imitation for some minutes, and is then asked
-problems that it never trained on, with budgets that double. Two tasks: `countdown`, where a checker tells a
-right answer from a wrong one without knowing it, and `connect4`, a game against a teacher who looks one stone
-ahead, where search knows the rules and not the teacher. Beside the policy's own way (twofold/think) stand
-others at the same budget, so that it is seen what turns time into accuracy: the likeliest answer, a vote, the
-likeliest of many, the best of many by the checker, and search without the model.
+For each seed and task a fresh model of 0.9M parameters learns by imitation for some minutes, and is then
+asked problems that it never trained on, with budgets that double. `countdown`: a checker tells a right answer
+from a wrong one without knowing it. `connect4`: a game against a teacher who looks one stone ahead; search
+knows the rules and not the teacher. `multiplication`: nothing tells a right answer, but the model thinks
+before it answers, and answers can vote. Beside the policy's own way (twofold/think) stand others at the same
+budget, so that it is seen what turns time into accuracy: the likeliest answer, a vote, the likeliest of many,
+the best of many by the checker, search without the model, thoughts without a vote.
 
 The same command after a crash or Ctrl-C goes on. `curve.png` and `table.md` lie in --out, and the table is
 printed.
@@ -35,6 +36,7 @@ from twofold.think import Budget, Meter, Question, ask, think
 from twofold.think.games import GameSearch, ModelLiking, Position
 
 WIDTH = 16  # answers side by side
+ENOUGH = 10_000  # tokens, for one answer alone
 
 
 @dataclass(frozen=True)
@@ -57,6 +59,9 @@ DOMAINS = (
         ("tree search, checked", "best of n, checked", "vote", "likeliest of n"),
     ),
     Domain("connect4", 60_000, (50, 100, 200, 400, 800), 100, ("tree search", "search without the model")),
+    Domain(
+        "multiplication", 60_000, (16, 32, 64, 128, 256), 200, ("thoughts and a vote", "thoughts alone")
+    ),
 )  # fmt: skip
 
 
@@ -141,7 +146,7 @@ class Asker:
         question = ask(text, self._prompts.ids(episode), self._prompt)
         if self._way == "search without the model":
             return self._blind(question, seed)
-        method = {GREEDY: "greedy", "vote": "vote"}.get(self._way, "auto")
+        method = {GREEDY: "greedy", "thoughts alone": "greedy", "vote": "vote"}.get(self._way, "auto")
         if "of n" in self._way:
             method = "best"
         if "check" not in self._way and question.verifier is not None:
@@ -179,7 +184,10 @@ def measure(given: Study, domain: Domain, seed: int, results: Results, console: 
     problems = draw(task, domain.problems, seed=seed, split="test")
     engine = load(model, threads=given.threads, sequences=2 * WIDTH + 1)
     console.print(f"  learned after {time.monotonic() - began:.0f} s", highlight=False)
-    for way, budget in [(GREEDY, 1), *((way, budget) for way in domain.ways for budget in domain.budgets)]:
+    for way, budget in [
+        (GREEDY, ENOUGH),
+        *((way, budget) for way in domain.ways for budget in domain.budgets),
+    ]:
         what = {"task": domain.task, "seed": seed, "way": way, "budget": budget, "problems": len(problems)}
         asker = Asker(engine, task, way, Budget(tokens=budget), seed)
         cell = results.find(what) or results.add(what | asker.play_all(problems))

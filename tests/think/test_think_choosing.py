@@ -20,6 +20,8 @@ def test_the_most_frequent_wins_and_of_them_the_likeliest() -> None:
     result = vote([said("12", -3), said("it is 12", -2), said("13", -0.1)])
     assert (result.winner.text, result.first, result.second, result.of) == ("it is 12", 2, 1, 3)
     assert vote([said("12", -3), said("13", -0.1)]).winner.text == "13"  # a draw
+    assert vote([said(""), said(" "), said("12")]).winner.text == "12"
+    assert vote([said(""), said("")]).first == 2
 
 
 def test_a_vote_is_decided_when_chance_would_hardly_make_it() -> None:

@@ -36,7 +36,7 @@ def test_the_first_answer_is_the_likeliest_and_no_more_is_spent_than_given() -> 
     found, meter = write(60, stop=NEVER)
     greedy = [step.id for step in opened().generate(PROMPT, max_tokens=6, stop_ids=NEVER)]
     assert found[0].ids == greedy
-    assert len(found) == 12  # each takes five passes, since its last token is not read any more
+    assert len(found) == 10  # of six tokens each
     assert meter.tokens <= 60
     assert len({tuple(one.ids) for one in found}) > 6
 
@@ -58,6 +58,12 @@ def test_the_likelihood_is_that_of_the_logits() -> None:
             assert one.log_p < expected
 
 
+def test_a_model_that_has_nothing_to_say_comes_to_an_end() -> None:
+    found, meter = write(20, stop=set(range(MODEL.config.vocab_size)))
+    assert [one.ids for one in found] == [[]] * 20
+    assert meter.over
+
+
 def test_at_temperature_0_there_is_one_answer() -> None:
     assert len(write(500, temperature=0.0)[0]) == 1
 
@@ -77,7 +83,7 @@ def test_thoughts_are_closed_when_they_have_had_their_share(tokens: int) -> None
     assert ids[: len(marks.opening)] == marks.opening
     at = ids.index(marks.close_id)
     closing = len(marks.closing)
-    assert abs(at - 0.75 * tokens) <= 2
+    assert abs(ids.index(marks.close_id) + closing - 0.75 * tokens) <= 2
     assert ids[at - marks.closing.index(marks.close_id) :][:closing] == marks.closing
     assert len(ids) - at - 1 == 6  # then an answer of its own length
     assert found[0].closed

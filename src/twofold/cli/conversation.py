@@ -220,7 +220,7 @@ def loop(chat: Conversation, name: str, notes: Console, labeller: "Labeller", *,
                 _obey(line, chat, notes, labeller)
             elif line:
                 chat.answer(line, notes)
-        except UsageError as error:
+        except TwofoldError as error:
             notes.print(Text(terminal.clean(str(error)), "red"))
         notes.print()
 

@@ -73,9 +73,12 @@ class Vote:
 
 
 def vote(candidates: Sequence[Candidate]) -> Vote:
-    """Return the vote of one candidate or more; a draw goes to the likelier side."""
+    """Return the vote of one candidate or more; a draw goes to the likelier side.
+
+    An answer that says nothing counts only where none says anything.
+    """
     sides: dict[str, list[Candidate]] = {}
-    for candidate in candidates:
+    for candidate in [one for one in candidates if one.text.strip()] or candidates:
         sides.setdefault(key(candidate.text), []).append(candidate)
     likeliest = {said: max(side, key=lambda one: one.likelihood) for said, side in sides.items()}
     order = sorted(sides, key=lambda said: (len(sides[said]), likeliest[said].likelihood), reverse=True)

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from twofold.base.errors import UsageError
 from twofold.run import Sampler
 from twofold.think.branches import Branch, Branches
 from twofold.think.choosing import Candidate
@@ -25,18 +26,15 @@ OPEN, CLOSE = "<think>", "</think>"
 
 
 class Thoughts:
-    """How a tokenizer writes thoughts. `known`: whether it has the tokens for them."""
+    """How a tokenizer writes thoughts. `known`: whether it has tokens for them; ids that it lacks are -1."""
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         """Look the tokens up."""
-        names = tokenizer.vocabulary.tokens
-        self.known = OPEN in names and CLOSE in names
-        self.open_id = names.index(OPEN) if self.known else -1
-        self.close_id = names.index(CLOSE) if self.known else -1
-        self.opening = [self.open_id, *tokenizer.encode("\n")] if self.known else []
-        self.closing = (
-            [*tokenizer.encode("\n"), self.close_id, *tokenizer.encode("\n\n")] if self.known else []
-        )
+        self.open_id, self.close_id = _special(tokenizer, OPEN), _special(tokenizer, CLOSE)
+        self.known = self.open_id >= 0 and self.close_id >= 0
+        line = tokenizer.encode("\n")
+        self.opening = [self.open_id, *line]
+        self.closing = [*line, self.close_id, *tokenizer.encode("\n\n")]
 
     def end(self, ids: list[int]) -> int:
         """Return how many of an answer's tokens are thoughts, the closing token included."""
@@ -108,7 +106,7 @@ class Writer:
             return True
         if not self._lengths or not self.sampler.temperature or len(self.drafts) >= self.branches.width:
             return False
-        length = max(1.0, sum(self._lengths) / len(self._lengths))
+        length = sum(self._lengths) / len(self._lengths)
         promised = sum(max(1.0, length - len(draft.branch.ids)) for draft in self.drafts)
         return self.branches.meter.fits(length, promised)
 
@@ -134,18 +132,19 @@ class Writer:
             branch.log_p += value if drawn else 0.0
             if token in self.stop:
                 ended.append(self._candidate(draft, ended=True))
-                self._lengths.append(len(branch.ids))
+                self._lengths.append(len(branch.ids) + 1)
                 self.branches.drop(branch)
                 continue
             branch.ids.append(token)
             self._watch_thoughts(draft, token)
             if self._full(draft):
                 ended.append(self._candidate(draft, ended=False))
-                self._lengths.append(len(branch.ids) - 1)  # the last one is not read
+                self._lengths.append(len(branch.ids))
                 self.branches.drop(branch)
             else:
                 going.append(draft)
         self.drafts = going
+        self.branches.meter.tokens += len(ended)  # their last tokens are written, but need not be read
         if going:
             self.branches.read([draft.branch for draft in going])
         return ended
@@ -172,7 +171,7 @@ class Writer:
         elif token == self.thoughts.close_id:
             draft.thinking = False
         elif draft.thinking and not draft.forced:
-            own = len(draft.branch.ids)
+            own = len(draft.branch.ids) + len(self.thoughts.closing)
             little_room = self.branches.room - own <= min(self.max_tokens, self.branches.room // 4)
             if little_room or self.branches.meter.thought_is_over(draft.began, own):
                 draft.forced, draft.closed = list(self.thoughts.closing), True
@@ -188,6 +187,13 @@ class Writer:
     def _candidate(self, draft: Draft, *, ended: bool) -> Candidate:
         thought, text = self.thoughts.split(draft.branch.ids, self.tokenizer)
         return Candidate(draft.branch.ids, thought, text, draft.branch.log_p, ended, draft.closed)
+
+
+def _special(tokenizer: Tokenizer, name: str) -> int:
+    try:
+        return tokenizer.special_id(name)
+    except UsageError:
+        return -1
 
 
 def _log_p(branches: list[Branch], tokens: list[int]) -> list[float]:
