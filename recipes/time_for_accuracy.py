@@ -25,7 +25,7 @@ from types import ModuleType
 
 import pass_the_teacher
 from rich.console import Console
-from time_for_accuracy_shown import GREEDY, Cell, plot, table
+from time_for_accuracy_shown import GREEDY, Cell, plot, pooled, seconds, table
 
 from twofold.base import files
 from twofold.base.errors import TwofoldError
@@ -37,6 +37,7 @@ from twofold.think.games import GameSearch, ModelLiking, Position
 
 WIDTH = 16  # answers side by side
 ENOUGH = 10_000  # tokens, for one answer alone
+PART = 50  # problems that are measured in one piece
 
 
 @dataclass(frozen=True)
@@ -122,11 +123,11 @@ class Asker:
         self._prompts = Prompts(engine.tokenizer)
         self.tokens, self.seconds, self.answers = 0, 0.0, 0
 
-    def play_all(self, problems: list[Problem]) -> Cell:
-        """Return the rewards, and what an answer cost on average."""
-        rewards = [self.play(problem, number) for number, problem in enumerate(problems)]
-        mean_s = self.seconds / self.answers
-        return {"rewards": rewards, "tokens": self.tokens / self.answers, "seconds": mean_s}
+    def play_all(self, problems: list[Problem], first: int) -> Cell:
+        """Return the rewards at problems, numbered from `first`, and what all the answers took."""
+        rewards = [self.play(problem, number) for number, problem in enumerate(problems, first)]
+        took = {"tokens": self.tokens, "seconds": self.seconds, "answers": self.answers}
+        return {"rewards": rewards, **took}
 
     def play(self, problem: Problem, number: int) -> float:
         """Return what an attempt at a problem is worth."""
@@ -170,7 +171,7 @@ class Asker:
             return [[1 / len(likes)] * len(likes) for likes in liking(positions)]
 
         search = GameSearch(question.position, alike, meter, seed=seed)
-        while not meter.over and len(search.root.moves) > 1:
+        while not meter.over and not search.done:
             search.step()
         return search.best()[0], meter.tokens
 
@@ -188,11 +189,14 @@ def measure(given: Study, domain: Domain, seed: int, results: Results, console: 
         (GREEDY, ENOUGH),
         *((way, budget) for way in domain.ways for budget in domain.budgets),
     ]:
-        what = {"task": domain.task, "seed": seed, "way": way, "budget": budget, "problems": len(problems)}
-        asker = Asker(engine, task, way, Budget(tokens=budget), seed)
-        cell = results.find(what) or results.add(what | asker.play_all(problems))
-        share = 100 * sum(cell["rewards"]) / len(cell["rewards"])
-        text = f"  {way}, {budget} tokens: {share:.1f} %, {1000 * cell['seconds']:.1f} ms an answer"
+        cells = []
+        for start in range(0, len(problems), PART):
+            what = {"task": domain.task, "seed": seed, "way": way, "budget": budget, "from": start}
+            asker = Asker(engine, task, way, Budget(tokens=budget), seed)
+            part = problems[start : start + PART]
+            cells.append(results.find(what) or results.add(what | asker.play_all(part, start)))
+        share, ms = pooled(cells)[0], 1000 * seconds(cells)
+        text = f"  {way}, {budget:,} tokens: {share:.1f} %, {ms:.1f} ms an answer"
         console.print(text, highlight=False)
     console.print(f"  {time.monotonic() - began:.0f} s", style="dim", highlight=False)
 

@@ -14,7 +14,7 @@ Cell = dict[str, Any]
 
 
 def ways(task: str, cells: list[Cell]) -> dict[str, list[list[Cell]]]:
-    """Return, for each way of a task, the cells of each budget: a list of the seeds'."""
+    """Return, for each way of a task, the cells of each budget, over all seeds and parts of the problems."""
     found: dict[str, dict[int, list[Cell]]] = {}
     for cell in cells:
         if cell["task"] == task:
@@ -22,16 +22,33 @@ def ways(task: str, cells: list[Cell]) -> dict[str, list[list[Cell]]]:
     return {way: [budgets[b] for b in sorted(budgets)] for way, budgets in found.items()}
 
 
-def pooled(seeds: list[Cell]) -> tuple[float, float, float]:
-    """Return the mean reward over all seeds' problems and its 95 % bootstrap interval, in percent."""
-    rewards = [reward for cell in seeds for reward in cell["rewards"]]
+def pooled(cells: list[Cell]) -> tuple[float, float, float]:
+    """Return the mean reward over all problems of all seeds and its 95 % bootstrap interval, in percent."""
+    rewards = [reward for cell in cells for reward in cell["rewards"]]
     low, high = bootstrap(rewards)
     return 100 * float(np.mean(rewards)), 100 * low, 100 * high
 
 
+def seconds(cells: list[Cell]) -> float:
+    """Return what an answer took on average."""
+    return float(sum(cell["seconds"] for cell in cells) / sum(cell["answers"] for cell in cells))
+
+
+def by_seed(cells: list[Cell]) -> list[list[Cell]]:
+    """Return the cells of each seed."""
+    return [[cell for cell in cells if cell["seed"] == seed] for seed in sorted({c["seed"] for c in cells})]
+
+
+def size(cells: list[Cell]) -> str:
+    """Return how many seeds and problems there are, in words."""
+    seeds = by_seed(cells)
+    problems = sum(len(cell["rewards"]) for cell in seeds[0])
+    return f"{len(seeds)} seed{'s' if len(seeds) > 1 else ''} × {problems} unseen problems"
+
+
 def rises(curve: list[list[Cell]]) -> bool:
     """Return whether no budget does worse than a smaller one by more than the interval of that one."""
-    points = [pooled(seeds) for seeds in curve]
+    points = [pooled(cells) for cells in curve]
     return all(later[0] >= low for n, (_, low, _) in enumerate(points) for later in points[n + 1 :])
 
 
@@ -39,11 +56,9 @@ def table(task: str, cells: list[Cell]) -> str:
     """Return a task's table as Markdown: a row a budget, a column a way."""
     found = ways(task, cells)
     columns = [way for way in found if way != GREEDY]
-    greedy = found[GREEDY][0]
-    seeds, problems = len(greedy), len(greedy[0]["rewards"])
-    mean, low, high = pooled(greedy)
+    mean, low, high = pooled(found[GREEDY][0])
     lines = [
-        f"**{task}**: {seeds} seed{'s' if seeds > 1 else ''}, {problems} unseen problems each. "
+        f"**{task}**: {size(found[GREEDY][0])}. "
         f"The likeliest answer alone: {mean:.1f} % ({low:.1f} to {high:.1f}).",
         "",
         f"| budget, tokens | {' | '.join(columns)} | ms an answer | seeds, first column |",
@@ -52,8 +67,8 @@ def table(task: str, cells: list[Cell]) -> str:
     for n, first in enumerate(found[columns[0]]):
         shown = [pooled(found[way][n]) for way in columns]
         texts = [f"{m:.1f} % ({a:.1f} to {b:.1f})" for m, a, b in shown]
-        ms = 1000 * float(np.mean([cell["seconds"] for cell in first]))
-        each = " ".join(f"{100 * float(np.mean(cell['rewards'])):.0f}" for cell in first)
+        ms = 1000 * seconds(first)
+        each = " ".join(f"{pooled(cells)[0]:.0f}" for cells in by_seed(first))
         lines.append(f"| {first[0]['budget']:,} | {' | '.join(texts)} | {ms:.1f} | {each} |")
     words = "rises with every doubling, within the intervals" if rises(found[columns[0]]) else "does not rise"
     return "\n".join([*lines, "", f"The first column {words}.", ""])
@@ -66,32 +81,36 @@ def plot(tasks: list[str], cells: list[Cell], path: Path) -> None:
     matplotlib.use("Agg")
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(5.2 * len(tasks), 4.4), dpi=150, layout="constrained")
+    figure = Figure(figsize=(4.6 * len(tasks), 4.4), dpi=150, layout="constrained")
     for axes, task in zip(np.atleast_1d(figure.subplots(1, len(tasks))), tasks, strict=True):
-        found = ways(task, cells)
-        mean, low, high = pooled(found[GREEDY][0])
-        axes.axhspan(low, high, color="#cbd5e0", alpha=0.6, lw=0)
-        axes.axhline(mean, color="#4a5568", lw=1, label="the likeliest answer alone")
-        ticks: list[tuple[int, str]] = []
-        for colour, (way, curve) in zip(
-            COLOURS, ((w, c) for w, c in found.items() if w != GREEDY), strict=False
-        ):
-            budgets = [seeds[0]["budget"] for seeds in curve]
-            points = np.array([pooled(seeds) for seeds in curve])
-            axes.plot(budgets, points[:, 0], color=colour, lw=1.6, marker="o", ms=3.5, label=way)
-            axes.fill_between(budgets, points[:, 1], points[:, 2], color=colour, alpha=0.13, lw=0)
-            ms = [1000 * float(np.mean([cell["seconds"] for cell in seeds])) for seeds in curve]
-            ticks = ticks or [(b, f"{b:,}\n{m:.0f} ms") for b, m in zip(budgets, ms, strict=True)]
-        axes.set_xscale("log", base=2)
-        axes.set_xticks([b for b, _ in ticks], [text for _, text in ticks], fontsize=8)
-        axes.minorticks_off()
-        problems = len(found[GREEDY][0][0]["rewards"])
-        title = f"{task}: {len(found[GREEDY][0])} seeds × {problems} unseen problems, 95 % intervals"
-        axes.set_title(title, fontsize=10)
-        axes.set(xlabel="budget of an answer, tokens (and what it took)", ylim=(0, 100))
-        axes.set_ylabel("reward, %")
-        axes.legend(loc="best", frameon=False, fontsize=8)
-        for side in ("top", "right"):
-            axes.spines[side].set_visible(False)
+        _panel(axes, task, ways(task, cells))
     with atomic_write(path) as file:
         figure.savefig(file, format="png")
+
+
+def _panel(axes: Any, task: str, found: dict[str, list[list[Cell]]]) -> None:
+    """Draw a task: the first way with its seeds as thin lines, the others, and the likeliest answer alone."""
+    (alone,) = found[GREEDY]
+    mean, low, high = pooled(alone)
+    axes.axhspan(low, high, color="#cbd5e0", alpha=0.6, lw=0)
+    axes.axhline(mean, color="#4a5568", lw=1, label="the likeliest answer alone")
+    shown = {way: curve for way, curve in found.items() if way != GREEDY}
+    for colour, (way, curve) in zip(COLOURS, shown.items(), strict=False):
+        budgets = [cells[0]["budget"] for cells in curve]
+        points = np.array([pooled(cells) for cells in curve])
+        axes.plot(budgets, points[:, 0], color=colour, lw=1.6, marker="o", ms=3.5, label=way)
+        axes.fill_between(budgets, points[:, 1], points[:, 2], color=colour, alpha=0.13, lw=0)
+    first = next(iter(shown.values()))
+    budgets = [cells[0]["budget"] for cells in first]
+    for number in range(len(by_seed(first[0]))):
+        line = [pooled(by_seed(cells)[number])[0] for cells in first]
+        axes.plot(budgets, line, color=COLOURS[0], lw=0.6, alpha=0.6)
+    axes.set_xscale("log", base=2)
+    took = [f"{b:,}\n{1000 * seconds(cells):.0f} ms" for b, cells in zip(budgets, first, strict=True)]
+    axes.set_xticks(budgets, took, fontsize=8)
+    axes.minorticks_off()
+    axes.set_title(f"{task}: {size(alone)}", fontsize=10)
+    axes.set(xlabel="budget of an answer in tokens, and what it took", ylabel="reward, %", ylim=(0, 100))
+    axes.legend(loc="best", frameon=False, fontsize=8)
+    for side in ("top", "right"):
+        axes.spines[side].set_visible(False)

@@ -27,7 +27,7 @@ def small(out: Path) -> time_for_accuracy.Study:
 
 def test_the_study_ends_with_tables_and_curves_and_goes_on_after_a_crash(tmp_path: Path) -> None:
     text = time_for_accuracy.study(small(tmp_path), QUIET)
-    assert "**countdown**: 2 seeds, 6 unseen problems each" in text
+    assert "**countdown**: 2 seeds × 6 unseen problems" in text
     assert text.count("\n| 10 |") == text.count("\n| 60 |") == 1
     assert (tmp_path / "table.md").read_text() == text
     assert (tmp_path / "curve.png").read_bytes().startswith(b"\x89PNG")

@@ -74,6 +74,18 @@ def test_it_sees_a_win_and_a_threat_in_connect_four() -> None:
         assert searched(connect4.position(problem), 200).best()[0] == move
 
 
+def test_a_game_seen_to_its_end_does_not_go_on_for_ever() -> None:
+    meter = Meter(Budget(tokens=500))
+    search = GameSearch(Nim(4), alike, meter, seed=1)
+    while not meter.over:
+        search.step()
+    assert search.simulations <= 501
+    assert not search.done
+    quick = searched(Nim(3), 50)
+    assert quick.done
+    assert quick.best()[0] == "3"
+
+
 def test_without_budget_it_is_the_models_own_move_and_the_likings_are_its_own() -> None:
     engine = open_model(MODEL, threads=1, context=64, sequences=4)
 

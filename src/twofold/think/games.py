@@ -102,12 +102,25 @@ class GameSearch:
         """How many were done."""
         return self.root.visits
 
+    @property
+    def done(self) -> bool:
+        """Whether there is nothing to look for: one move only, or one that wins at once."""
+        return len(self.root.moves) == 1 or self._winning() is not None
+
+    def _winning(self) -> int | None:
+        children = enumerate(self.root.children)
+        return next((n for n, child in children if child is not None and child.result == 0), None)
+
     def best(self) -> tuple[str, int]:
-        """Return the move that was tried most, of equals the one that the model likes best, and how often."""
-        root = self.root
+        """Return the best move and how often it was tried.
+
+        That is one that wins at once, else the one tried most, of equals the one that the model likes best.
+        """
+        root, best = self.root, self._winning()
         visits = [child.visits if child else 0 for child in root.children]
-        most = max(range(len(visits)), key=lambda n: (visits[n], root.priors[n]))
-        return root.moves[most], visits[most]
+        if best is None:
+            best = max(range(len(visits)), key=lambda n: (visits[n], root.priors[n]))
+        return root.moves[best], visits[best]
 
     def step(self) -> None:
         """Do one pass through the model, or a few simulations that need none."""
@@ -122,7 +135,7 @@ class GameSearch:
         if new := [leaf for leaf in leaves.values() if not leaf.moves]:
             self._read(new)
         else:
-            self.meter.passed(0)
+            self.meter.passed(len(paths))  # so that a game seen to its end does not go on for ever
         for path in paths:
             self._back(path)
 
@@ -177,7 +190,7 @@ class ModelLiking:
         if unknown:
             self._ask(list(unknown.values()))
         else:
-            self._meter.passed(0)
+            self._meter.passed(len(positions))
         return [self._known[position.text] for position in positions]
 
     def _ask(self, positions: list[Position]) -> None:

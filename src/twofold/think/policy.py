@@ -116,7 +116,7 @@ class Thinker:
     def run(self) -> Iterator[None]:
         """Spend the budget; yields after each pass through the model."""
         if self.method == "moves":
-            while not self.meter.over and len(self._game.root.moves) > 1:
+            while not self.meter.over and not self._game.done:
                 self._game.step()
                 yield
             return
@@ -178,8 +178,8 @@ class Thinker:
             if not tried
             else f"tree search: tried in {visits:,} of {tried:,} simulations"
         )
-        if len(self._game.root.moves) == 1:
-            how = "the only move"
+        if self._game.done:
+            how = "the only move" if len(self._game.root.moves) == 1 else "tree search: it wins at once"
         ids = self._engine.tokenizer.encode(move)
         return self._found(Candidate(ids, "", move, 0.0), how)
 
