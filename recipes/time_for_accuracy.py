@@ -56,12 +56,12 @@ class Domain:
 
 DOMAINS = (
     Domain(
-        "countdown", 60_000, (25, 50, 100, 200, 400, 800), 200,
+        "countdown", 20_000, (25, 50, 100, 200, 400, 800), 200,
         ("tree search, checked", "best of n, checked", "vote", "likeliest of n"),
     ),
-    Domain("connect4", 60_000, (50, 100, 200, 400, 800), 100, ("tree search", "search without the model")),
+    Domain("connect4", 40_000, (50, 100, 200, 400, 800), 100, ("tree search", "search without the model")),
     Domain(
-        "multiplication", 60_000, (16, 32, 64, 128, 256), 200, ("thoughts and a vote", "thoughts alone")
+        "multiplication", 40_000, (16, 32, 64, 128, 256), 200, ("thoughts and a vote", "thoughts alone")
     ),
 )  # fmt: skip
 
