@@ -61,7 +61,7 @@ def table(task: str, cells: list[Cell]) -> str:
         f"**{task}**: {size(found[GREEDY][0])}. "
         f"The likeliest answer alone: {mean:.1f} % ({low:.1f} to {high:.1f}).",
         "",
-        f"| budget, tokens | {' | '.join(columns)} | ms an answer | seeds, first column |",
+        f"| budget, tokens | {' | '.join(columns)} | ms an answer, first column | its seeds |",
         "|--:|" + "--:|" * len(columns) + "--:|---|",
     ]
     for n, first in enumerate(found[columns[0]]):

@@ -1,5 +1,6 @@
 """A conversation in the terminal: turns, what still fits in the model's window, commands with a slash."""
 
+import functools
 import sys
 from collections.abc import Callable
 from dataclasses import replace
@@ -15,6 +16,7 @@ from twofold.tokens.specials import END_OF_TEXT
 
 if TYPE_CHECKING:
     from twofold.cli.labelling import Labeller
+    from twofold.measure.attempts import Prompts
     from twofold.run import Engine, Sampler
     from twofold.think import Budget
 
@@ -161,17 +163,26 @@ class Conversation:
             self.engine = self._widen()
         self.budget = budget
 
+    @functools.cached_property
+    def _prompts(self) -> "Prompts":
+        """What the model reads for a text that is no person's: without Jinja, which takes longer."""
+        from twofold.measure.attempts import Prompts
+
+        return Prompts(self.engine.tokenizer)
+
     def _think(
         self, prompt: str, ids: list[int], printer: streaming.Printer, notes: Console
     ) -> tuple[str, str]:
         """Print the answer that the budget finds; return how it was found, and the thoughts."""
+        from twofold.environments import Episode, Problem
         from twofold.think import ask
 
         assert self.budget is not None
 
         def asked(text: str) -> list[int]:
-            head = self.messages[:1] if self._system else []
-            return self.engine.tokenizer.chat([*head, {"role": "user", "content": text}])
+            episode = Episode(Problem(text, "", {}))
+            episode.messages[:0] = self.messages[:1] if self._system else []
+            return self._prompts.ids(episode)
 
         question, sampler = ask(prompt, ids, asked), self._sampler()
         outcome = thinking.spend(self.engine, question, self.budget, sampler, self.chosen, notes)
