@@ -24,6 +24,7 @@ TALK_ORDER = (
     "corpus",
     "train",
     "environments",
+    "think",
     "measure",
     "kernel",
     "cli",

@@ -92,7 +92,7 @@ def test_thoughts_do_not_count_and_must_end(task: ModuleType) -> None:
     for problem in first(task, 20):
         answer = last_answer(task, problem)
         assert task.reward(problem, f"<think>1 + 1 = 3</think>{answer}") == 1
-        if "<tool_call>" not in answer:
+        if "<tool_call>" not in answer and "</think>" not in answer:
             assert task.reward(problem, f"<think>{answer}") == 0
 
 

@@ -1,6 +1,8 @@
 """A conversation in the terminal: turns, what still fits in the model's window, commands with a slash."""
 
+import functools
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -9,12 +11,14 @@ from rich.text import Text
 
 from twofold.base.errors import TwofoldError, UsageError
 from twofold.base.names import nearest
-from twofold.cli import labelling, models, streaming, terminal
+from twofold.cli import labelling, models, streaming, terminal, thinking
 from twofold.tokens.specials import END_OF_TEXT
 
 if TYPE_CHECKING:
     from twofold.cli.labelling import Labeller
+    from twofold.measure.attempts import Prompts
     from twofold.run import Engine, Sampler
+    from twofold.think import Budget
 
 GREETING = "Who are you?"
 COMMANDS = {
@@ -25,6 +29,7 @@ COMMANDS = {
     "/worse": "it is worse: the right one is better, and takes its place",
     "/why TEXT": "add a reason to the last label",
     "/probs": "show how likely each token of the last answer was, and what else it could have been",
+    "/think 5s": "let every answer cost 5s, 2m or a number of tokens, to be better; /think off",
     "/reset": "forget the conversation and start anew",
     "/exit": "leave (so does Ctrl-D)",
 }
@@ -33,14 +38,26 @@ COMMANDS = {
 class Conversation:
     """The messages so far and the engine that answers them."""
 
-    def __init__(self, engine: "Engine", chosen: models.Generation, system: str | None = None) -> None:
-        """Start an empty conversation. Raises UsageError when the model has no chat template."""
+    def __init__(
+        self,
+        engine: "Engine",
+        chosen: models.Generation,
+        system: str | None = None,
+        budget: "Budget | None" = None,
+        widen: "Callable[[], Engine] | None" = None,
+    ) -> None:
+        """Start an empty conversation. Raises UsageError when the model has no chat template.
+
+        `budget`: what an answer may cost, beyond the first that comes to mind. `widen` opens an engine with
+        room to think, for when the first one has none.
+        """
         if not engine.tokenizer.vocabulary.chat_template:
             raise UsageError("This model has no chat template; `twofold complete` lets it go on with a text.")
         self.engine = engine
         self.chosen = chosen
         self.last: streaming.Printer | None = None
         self.other: str | None = None  # another answer to the last question
+        self.budget, self._widen = budget, widen
         self._system = system
         self.messages: list[dict[str, Any]] = []
         self._turn = 0
@@ -123,17 +140,54 @@ class Conversation:
         if dropped:
             notes.print(f"[dim]The window is full: the oldest {dropped} messages are forgotten.[/]")
         self.other = None
-        sampler = self._sampler()
         stop = self.engine.tokenizer.stop_ids
         printer = streaming.Printer(self.engine.tokenizer, stop, streaming.to_stdout, terminal.columns())
-        room = min(self.chosen.max_tokens, self.engine.context - len(ids))
-        steps = self.engine.generate(ids, max_tokens=room, sampler=sampler, stop_ids=stop)
-        printer.run(steps, colour=sys.stdout.isatty(), strip=True)
+        answer = {"role": "assistant"}
+        if self.budget is None:
+            room = min(self.chosen.max_tokens, self.engine.context - len(ids))
+            steps = self.engine.generate(ids, max_tokens=room, sampler=self._sampler(), stop_ids=stop)
+            printer.run(steps, colour=sys.stdout.isatty(), strip=True)
+            how = printer.speed() + _ending(printer, room)
+        else:
+            how, thought = self._think(prompt, ids, printer, notes)
+            answer |= {"reasoning_content": thought} if thought else {}
         streaming.to_stdout("\n")
-        self.messages.append({"role": "assistant", "content": printer.text})
+        self.messages.append({**answer, "content": printer.text})
         self.last = printer
-        notes.print(Text(printer.speed() + _ending(printer, room), "dim"))
+        notes.print(Text(terminal.clean(how), "dim"))
         return printer
+
+    def think(self, budget: "Budget | None") -> None:
+        """Let every answer from now on cost so much; None: the first that comes to mind."""
+        if budget is not None and self.engine.sequences < 2 and self._widen is not None:
+            self.engine = self._widen()
+        self.budget = budget
+
+    @functools.cached_property
+    def _prompts(self) -> "Prompts":
+        """What the model reads for a text that is no person's: without Jinja, which takes longer."""
+        from twofold.measure.attempts import Prompts
+
+        return Prompts(self.engine.tokenizer)
+
+    def _think(
+        self, prompt: str, ids: list[int], printer: streaming.Printer, notes: Console
+    ) -> tuple[str, str]:
+        """Print the answer that the budget finds; return how it was found, and the thoughts."""
+        from twofold.environments import Episode, Problem
+        from twofold.think import ask
+
+        assert self.budget is not None
+
+        def asked(text: str) -> list[int]:
+            episode = Episode(Problem(text, "", {}))
+            episode.messages[:0] = self.messages[:1] if self._system else []
+            return self._prompts.ids(episode)
+
+        question, sampler = ask(prompt, ids, asked), self._sampler()
+        outcome = thinking.spend(self.engine, question, self.budget, sampler, self.chosen, notes)
+        how = thinking.show(outcome, self.engine, ids, sampler, printer, notes, strip=True)
+        return how, outcome.found.thought if outcome.found else ""
 
 
 def _ending(printer: streaming.Printer, room: int) -> str:
@@ -177,7 +231,7 @@ def loop(chat: Conversation, name: str, notes: Console, labeller: "Labeller", *,
                 _obey(line, chat, notes, labeller)
             elif line:
                 chat.answer(line, notes)
-        except UsageError as error:
+        except TwofoldError as error:
             notes.print(Text(terminal.clean(str(error)), "red"))
         notes.print()
 
@@ -193,6 +247,14 @@ def _obey(line: str, chat: Conversation, notes: Console, labeller: "Labeller") -
         notes.print("[dim]The conversation is forgotten.[/]")
     elif command in labelling.COMMANDS:
         labeller.obey(command, text.strip(), chat, notes)
+    elif command == "/think":
+        from twofold.think import Budget
+
+        wanted = text.strip()
+        if wanted:
+            chat.think(None if wanted == "off" else Budget.parse(wanted))
+        now = f"may cost {chat.budget.spell()}" if chat.budget else "is the first that comes to mind"
+        notes.print(f"[dim]Every answer {now}.[/]")
     elif command == "/probs" and chat.last is not None:
         streaming.print_probabilities(terminal.console(), chat.engine.tokenizer, chat.last.steps)
     elif command == "/probs":

@@ -43,6 +43,14 @@ MaxTokens = Annotated[
 Threads = Annotated[
     int | None, typer.Option("--threads", "-t", metavar="N", help="CPU threads; default: all cores.")
 ]
+Think = Annotated[
+    str | None,
+    typer.Option(
+        "--think",
+        metavar="BUDGET",
+        help="What each answer may cost, to be better: 5s, 2m, or a number of tokens.",
+    ),
+]
 RunFolder = Annotated[
     Path | None, typer.Option("--out", metavar="FOLDER", help="Where the run goes; default: runs/NAME.")
 ]
@@ -73,6 +81,8 @@ class Generation:
     threads: int | None = None
     context: int | None = None
     backend: Literal["auto", "c", "numpy"] = "auto"
+    think_by: Literal["auto", "greedy", "vote", "best", "search", "moves"] = "auto"
+    think_width: int = 16
 
     def __post_init__(self) -> None:
         if self.temperature < 0 or not 0 < self.top_p <= 1 or not 0 <= self.min_p <= 1 or self.top_k < 0:
@@ -81,6 +91,8 @@ class Generation:
             raise ValueError("repetition_penalty is above 0 (1 = none).")
         if self.max_tokens < 1 or (self.threads or 1) < 1 or (self.context or 1) < 1:
             raise ValueError("tokens, threads and context are 1 or more.")
+        if not 1 <= self.think_width <= 256:
+            raise ValueError("think_width, how many answers are written side by side, is 1 to 256.")
 
 
 def generation(
@@ -148,11 +160,15 @@ def default_name() -> str:
     return stack[-1].name if stack else "box"
 
 
-def open_engine(model: str | None, chosen: Generation) -> "Engine":
-    """Return the engine for `model`, ready to run."""
+def open_engine(model: str | None, chosen: Generation, *, thinks: bool = False) -> "Engine":
+    """Return the engine for `model`, ready to run; with room for answers side by side if it `thinks`."""
     from twofold import run
 
-    return run.load(find(model), threads=chosen.threads, context=chosen.context, backend=chosen.backend)
+    sequences = 2 * chosen.think_width + 1 if thinks else 1
+    return run.load(
+        find(model), threads=chosen.threads, context=chosen.context, backend=chosen.backend,
+        sequences=sequences,
+    )  # fmt: skip
 
 
 def prompt_ids(tokenizer: "Tokenizer", text: str) -> list[int]:

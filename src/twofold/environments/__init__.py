@@ -8,6 +8,11 @@ A task is one file of this folder. It defines
     reward(problem, answer)  where one answer decides: what it is worth, from 0 to 1
     ANSWER_TOKENS            how long one answer may be
 
+and, where an answer can be checked by someone who does not know it,
+
+    read(text)               the Problem that a text sets, None if it sets none
+    position(problem)        in games for two: the position it begins with, for search (think/games.py)
+
 `draw` takes problems that differ, `attempt` plays an episode with anybody who answers. Reinforcement learning
 (train/improve.py) learns from the rewards; at inference the same function is a verifier.
 
@@ -99,6 +104,15 @@ def attempt(
     while not episode.done:
         episode.take(answer(episode))
     return episode
+
+
+def recognise(text: str) -> tuple[str, ModuleType, Problem] | None:
+    """Return name, task and problem if a text is a problem of a task that reads them, None otherwise."""
+    for name in TASKS.names():
+        task = TASKS.get(name)
+        if hasattr(task, "read") and (problem := task.read(text.strip())) is not None:
+            return name, task, problem
+    return None
 
 
 def said(answer: str) -> str:

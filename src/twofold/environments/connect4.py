@@ -15,7 +15,9 @@ that lines are found by shifting (Tromp's fhourstones, tromp.github.io/c4).
 
 import functools
 import random
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 from twofold.environments import Episode, Problem, Split, only, said
 
@@ -23,6 +25,7 @@ ANSWER_TOKENS = 4
 COLUMNS, ROWS = 7, 6
 OPENINGS = (4, 5, 6, 7, 8)  # random stones before the game begins
 _TOPS = tuple(1 << 7 * column + ROWS - 1 for column in range(COLUMNS))
+_TEXT = re.compile(r"(?:-|[xo]{1,6})(?: (?:-|[xo]{1,6})){6}")
 _COLUMN = tuple(((1 << ROWS) - 1) << 7 * column for column in range(COLUMNS))
 
 
@@ -145,3 +148,50 @@ def solve(episode: Episode) -> str:
     """Return the column that the teacher would play, counted from 1."""
     assert isinstance(episode, Game)
     return str(teacher(episode.mine, episode.other, episode.chance) + 1)
+
+
+@dataclass(frozen=True)
+class Position:
+    """A board as the one whose turn it is sees it: the rules, for search. The teacher has no part in it."""
+
+    mine: int
+    other: int
+
+    @property
+    def text(self) -> str:
+        """The board as words."""
+        return spell(self.mine, self.other)
+
+    def moves(self) -> Sequence[str]:
+        """Return the columns that are not full, counted from 1."""
+        return [str(column + 1) for column in open_columns(self.mine | self.other)]
+
+    def after(self, move: str) -> "Position":
+        """Return the position after a stone in this column, as the other sees it."""
+        return Position(self.other, self.mine | dropped(self.mine | self.other, int(move) - 1))
+
+    def result(self) -> float | None:
+        """Return 0 when the other has four in a line, a half when the board is full, else None."""
+        if wins(self.other):
+            return 0.0
+        return None if open_columns(self.mine | self.other) else 0.5
+
+
+def read(text: str) -> Problem | None:
+    """Return the problem of the position that a text shows, the model to move; None if the game is over."""
+    if not _TEXT.fullmatch(text):
+        return None
+    sides = [0, 0]
+    for column, word in enumerate(text.split()):
+        for row, stone in enumerate(word.strip("-")):
+            sides["xo".index(stone)] |= 1 << 7 * column + row
+    if wins(sides[0]) or Position(*sides).result() is not None:
+        return None
+    facts = {"mover": sides[0], "other": sides[1], "first": True}
+    return Problem(text, _key(*sides), facts)
+
+
+def position(problem: Problem) -> Position:
+    """Return the position of a problem that `read` has returned, or of the model's turn in one."""
+    mine, other = problem.facts["mover"], problem.facts["other"]
+    return Position(mine, other) if problem.facts["first"] else Position(other, mine)

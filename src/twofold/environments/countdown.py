@@ -6,6 +6,7 @@ the television game's six numbers.
 """
 
 import random
+import re
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
 
@@ -14,6 +15,7 @@ from twofold.environments._sums import SumError, evaluate
 
 ANSWER_TOKENS = 32
 SMALLEST, LARGEST = 10, 99  # to be made
+_TEXT = re.compile(r"Make (\d{1,4}) from (\d{1,4}(?:, \d{1,4}){0,4}) and (\d{1,4})\.?", re.ASCII)
 Made = tuple[Fraction, str, bool]  # a value, how it was made, and whether that is a sum or difference
 
 
@@ -27,9 +29,20 @@ def _all(chance: random.Random) -> Iterator[Problem]:
         numbers = sorted(chance.randint(1, 15) for _ in range(chance.choice((3, 4))))
         goal = _combined(chance, numbers)
         if goal.denominator == 1 and SMALLEST <= goal <= LARGEST and goal not in numbers:
-            listed = f"{', '.join(map(str, numbers[:-1]))} and {numbers[-1]}"
-            key = f"{numbers} {goal}"
-            yield Problem(f"Make {goal} from {listed}.", key, {"numbers": numbers, "goal": int(goal)})
+            yield _problem(int(goal), numbers)
+
+
+def _problem(goal: int, numbers: list[int]) -> Problem:
+    listed = f"{', '.join(map(str, numbers[:-1]))} and {numbers[-1]}"
+    return Problem(f"Make {goal} from {listed}.", f"{numbers} {goal}", {"numbers": numbers, "goal": goal})
+
+
+def read(text: str) -> Problem | None:
+    """Return the problem that a text sets, which need not have a solution."""
+    match = _TEXT.fullmatch(text)
+    if match is None:
+        return None
+    return _problem(int(match[1]), [int(number) for number in [*match[2].split(", "), match[3]]])
 
 
 def _combined(chance: random.Random, numbers: Sequence[int]) -> Fraction:

@@ -171,9 +171,24 @@ class Engine:
 
     def _choose(self, logits_V: Floats, sampler: Sampler, ids: Sequence[int], state: int) -> tuple[Step, int]:
         token, p_V, state = self.runner.choose(logits_V, sampler, ids, state)
-        top = np.argpartition(-p_V, min(_ALTERNATIVES, len(p_V)) - 1)[:_ALTERNATIVES]
-        top = top[np.argsort(-p_V[top], kind="stable")]
-        return Step(token, float(p_V[token]), tuple((int(i), float(p_V[i])) for i in top)), state
+        return _step(token, p_V), state
+
+    def steps(self, ids: Sequence[int], answer: Sequence[int], sampler: Sampler) -> list[Step]:
+        """Return the steps as which `answer` would have come after `ids`, read in one pass.
+
+        Raises UsageError when `ids` is empty or both together are longer than the context.
+        """
+        if not ids or len(ids) + len(answer) > self.context:
+            raise UsageError("A text to look back at needs a beginning, and room in the context.")
+        whole = [*ids, *answer]
+        known = self.share(whole[: len(ids) - 1], 0)
+        places = np.arange(known, len(whole) - 1)
+        logits_NV = self.forward(whole[known:-1], np.zeros(len(places)), places, places >= len(ids) - 1)
+        found = []
+        for place, logits_V in enumerate(logits_NV, len(ids)):
+            _, p_V, _ = self.runner.choose(logits_V, sampler, whole[:place], 0)
+            found.append(_step(whole[place], p_V))
+        return found
 
     def share(self, ids: Sequence[int], sequence: int) -> int:
         """Return how many of `ids` the sequence holds, after taking over what another one holds more of."""
@@ -199,6 +214,12 @@ class Engine:
                 yield text
         if text := decoder.decode(b"", final=True):
             yield text
+
+
+def _step(token: int, p_V: Floats) -> Step:
+    top = np.argpartition(-p_V, min(_ALTERNATIVES, len(p_V)) - 1)[:_ALTERNATIVES]
+    top = top[np.argsort(-p_V[top], kind="stable")]
+    return Step(token, float(p_V[token]), tuple((int(i), float(p_V[i])) for i in top))
 
 
 class _EngineDraft:

@@ -1,11 +1,14 @@
 """`twofold chat`: talk to a model in the terminal, offline."""
 
 import sys
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from twofold.cli import models
+
+if TYPE_CHECKING:
+    from twofold.run import Engine
 
 SECTION = "Talk"
 EXAMPLE = ("twofold chat", "talk to the small model in the box, offline")
@@ -26,6 +29,7 @@ def command(
     min_p: models.MinP = None,
     seed: models.Seed = None,
     threads: models.Threads = None,
+    think: models.Think = None,
     settings: models.Settings = None,
 ) -> None:
     """Talk to a model in the terminal. Nothing leaves the machine.
@@ -37,7 +41,9 @@ def command(
     """
     from twofold.cli import conversation, labelling, terminal
     from twofold.run import box
+    from twofold.think import Budget
 
+    budget = None if think is None else Budget.parse(think)
     chosen = models.generation(
         models.Generation(temperature=0.7),
         settings,
@@ -51,8 +57,12 @@ def command(
     )
     notes = terminal.error_console()
     path = models.find(model)
-    engine = models.open_engine(str(path), chosen)
-    chat = conversation.Conversation(engine, chosen, system)
+    engine = models.open_engine(str(path), chosen, thinks=budget is not None)
+
+    def widen() -> "Engine":
+        return models.open_engine(str(path), chosen, thinks=True)
+
+    chat = conversation.Conversation(engine, chosen, system, budget, widen)
     if prompt is not None:
         conversation.one_shot(chat, prompt, notes)
     elif terminal.interactive():

@@ -28,6 +28,7 @@ def command(
     probs: Annotated[
         bool, typer.Option("--probs", help="Afterwards show each token's alternatives.")
     ] = False,
+    think: models.Think = None,
     settings: models.Settings = None,
 ) -> None:
     """Go on with a text, token by token. No chat: the model continues it like a document.
@@ -37,8 +38,10 @@ def command(
     from rich.text import Text
 
     from twofold.base.errors import UsageError
-    from twofold.cli import streaming, terminal
+    from twofold.cli import streaming, terminal, thinking
+    from twofold.think import Budget, ask
 
+    budget = None if think is None else Budget.parse(think)
     chosen = models.generation(
         models.Generation(max_tokens=256),
         settings,
@@ -52,7 +55,7 @@ def command(
     )
     if text == "-":
         text = sys.stdin.buffer.read().decode("utf-8", errors="replace")
-    engine = models.open_engine(model, chosen)
+    engine = models.open_engine(model, chosen, thinks=budget is not None)
     ids = models.prompt_ids(engine.tokenizer, text)
     room = engine.context - len(ids)
     if room < 1:
@@ -61,14 +64,22 @@ def command(
         )
     colour = sys.stdout.isatty()
     dim, plain = (streaming.DIM, streaming.PLAIN) if colour else ("", "")
-    stop = engine.tokenizer.stop_ids
+    stop, notes = engine.tokenizer.stop_ids, terminal.error_console()
     printer = streaming.Printer(engine.tokenizer, stop, streaming.to_stdout, terminal.columns())
-    printer.write(dim + terminal.clean(text) + plain)
-    made = engine.generate(ids, max_tokens=min(chosen.max_tokens, room), sampler=models.sampler(chosen))
-    printer.run(made, colour=colour)
+    shown, sampler = dim + terminal.clean(text) + plain, models.sampler(chosen)
+    if budget is None:
+        printer.write(shown)
+        steps = engine.generate(ids, max_tokens=min(chosen.max_tokens, room), sampler=sampler)
+        printer.run(steps, colour=colour)
+        how = f"{printer.speed()}, seed {chosen.seed}"
+    else:
+        question = ask(text, ids, lambda other: models.prompt_ids(engine.tokenizer, other))
+        found = thinking.spend(engine, question, budget, sampler, chosen, notes)
+        printer.write(shown)
+        how = thinking.show(found, engine, ids, sampler, printer, notes)
     streaming.to_stdout("\n")
     if probs:
         streaming.print_probabilities(terminal.console(), engine.tokenizer, printer.steps)
-    terminal.error_console().print(Text(f"{printer.speed()}, seed {chosen.seed}", "dim"))
+    notes.print(Text(terminal.clean(how), "dim"))
     if printer.interrupted:
         raise KeyboardInterrupt
