@@ -1,6 +1,8 @@
 """A conversation in the terminal: turns, what still fits in the model's window, commands with a slash."""
 
+import math
 import sys
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +16,8 @@ from twofold.tokens.specials import END_OF_TEXT
 
 if TYPE_CHECKING:
     from twofold.cli.labelling import Labeller
-    from twofold.run import Engine, Sampler
+    from twofold.measure.judge import Judge
+    from twofold.run import Engine, Sampler, Step
 
 GREETING = "Who are you?"
 COMMANDS = {
@@ -41,6 +44,8 @@ class Conversation:
         self.chosen = chosen
         self.last: streaming.Printer | None = None
         self.other: str | None = None  # another answer to the last question
+        self.judge: Judge | None = None  # who chooses among `best_of` answers
+        self.best_of = 1
         self._system = system
         self.messages: list[dict[str, Any]] = []
         self._turn = 0
@@ -128,12 +133,25 @@ class Conversation:
         printer = streaming.Printer(self.engine.tokenizer, stop, streaming.to_stdout, terminal.columns())
         room = min(self.chosen.max_tokens, self.engine.context - len(ids))
         steps = self.engine.generate(ids, max_tokens=room, sampler=sampler, stop_ids=stop)
+        if self.judge is not None:
+            steps = self._best(self.judge, ids, room, sampler)
         printer.run(steps, colour=sys.stdout.isatty(), strip=True)
         streaming.to_stdout("\n")
         self.messages.append({"role": "assistant", "content": printer.text})
         self.last = printer
         notes.print(Text(printer.speed() + _ending(printer, room), "dim"))
         return printer
+
+    def _best(self, judge: "Judge", ids: list[int], room: int, sampler: "Sampler") -> "Iterator[Step]":
+        """Yield the tokens of the best of several answers, which are drawn by temperature alone."""
+        from twofold.measure.judge import best_answer
+        from twofold.run import Step
+
+        best = best_answer(
+            self.engine, judge, self.messages, ids, n=self.best_of, seed=sampler.seed, max_tokens=room,
+            temperature=sampler.temperature,
+        )  # fmt: skip
+        yield from (Step(token, math.exp(ln_p), ()) for token, ln_p in zip(best.ids, best.log_p, strict=True))
 
 
 def _ending(printer: streaming.Printer, room: int) -> str:

@@ -13,6 +13,7 @@ from twofold.base.errors import UsageError
 from twofold.base.names import nearest
 
 if TYPE_CHECKING:
+    from twofold.measure.judge import Judge
     from twofold.run import Engine, Sampler
     from twofold.tokens import Tokenizer
 
@@ -140,6 +141,13 @@ def find(model: str | None) -> Path:
     raise UsageError(f"There is no model {model!r}: {hint}")
 
 
+def start(model: str | None) -> Path:
+    """Return the model to start a run from; of a run the folder, whose weights are not rounded."""
+    path = find(model)
+    folder = path.parent
+    return folder if path.name == "model.gguf" and (folder / "recipe.toml").is_file() else path
+
+
 def default_name() -> str:
     """Return what the default model is called."""
     from twofold.run import default
@@ -148,11 +156,21 @@ def default_name() -> str:
     return stack[-1].name if stack else "box"
 
 
-def open_engine(model: str | None, chosen: Generation) -> "Engine":
+def open_engine(model: str | None, chosen: Generation, sequences: int = 1) -> "Engine":
     """Return the engine for `model`, ready to run."""
     from twofold import run
 
-    return run.load(find(model), threads=chosen.threads, context=chosen.context, backend=chosen.backend)
+    return run.load(
+        find(model), threads=chosen.threads, context=chosen.context, backend=chosen.backend,
+        sequences=sequences,
+    )  # fmt: skip
+
+
+def open_judge(model: str, chosen: Generation) -> "Judge":
+    """Return the reward model `model`, ready to judge. Raises UsageError when it is none."""
+    from twofold.measure.judge import Judge
+
+    return Judge(open_engine(model, replace(chosen, context=None), sequences=8))
 
 
 def prompt_ids(tokenizer: "Tokenizer", text: str) -> list[int]:

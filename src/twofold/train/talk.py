@@ -8,7 +8,7 @@ Not covered: corpora that do not fit into memory, if there are several.
 """
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from twofold.base.errors import UsageError
@@ -21,7 +21,7 @@ from twofold.train import rehearsal
 from twofold.train.data import Conversations, Data, Mixture
 from twofold.train.evaluation import HeldOut, HeldOutMixture
 from twofold.train.export import SEPARATOR
-from twofold.train.settings import FinetuneConfig
+from twofold.train.settings import FinetuneConfig, TuningConfig
 
 HELD_OUT = 0.2  # of the model's own answers
 
@@ -99,7 +99,13 @@ def prepare(
     weights = list(config.weights) or None
     if config.rehearse:
         before = weights or [float(len(corpus.train)) for corpus in kinds.values()]
-        kinds[rehearsal.NAME] = _rehearsed(config, folder, tokenizer, context, say)
+        asked = (
+            message["content"]
+            for one in conversations(list(config.data), bad=lambda _: None)
+            for message in one.messages
+            if message["role"] == "user" and isinstance(message["content"], str)
+        )
+        kinds[rehearsal.NAME] = rehearsed(config, folder, tokenizer, context, asked, say)
         weights = [weight / sum(before) * (1 - config.rehearse) for weight in before] + [config.rehearse]
     return Talk(kinds, weights, tokenizer)
 
@@ -118,7 +124,7 @@ def names(data: Sequence[str]) -> list[str]:
 
 
 def _prepared(
-    config: FinetuneConfig, folder: Path, paths: list[str], tokenizer: Tokenizer, context: int
+    config: TuningConfig, folder: Path, paths: list[str], tokenizer: Tokenizer, context: int
 ) -> Corpus:
     return prepare_conversations(
         paths, folder, tokenizer=tokenizer, val_fraction=config.val_fraction, seed=config.seed,
@@ -126,21 +132,16 @@ def _prepared(
     )  # fmt: skip
 
 
-def _rehearsed(
-    config: FinetuneConfig, folder: Path, tokenizer: Tokenizer, context: int, say: Callable[[str], object]
-) -> Corpus:
-    """Return the corpus of the model's own answers, to all questions that the conversations do not ask."""
+def rehearsed(
+    config: TuningConfig, folder: Path, tokenizer: Tokenizer, context: int, asked: Iterable[str],
+    say: Callable[[str], object],
+) -> Corpus:  # fmt: skip
+    """Return the corpus of the model's own answers, to all questions that are not `asked` elsewhere."""
     path = folder / "own-answers.jsonl"
     if not path.exists():
         say("Letting the model answer general questions, to rehearse what it knows …")
-        asked = {
-            rehearsal.plain(message["content"])
-            for one in conversations(list(config.data), bad=lambda _: None)
-            for message in one.messages
-            if message["role"] == "user" and isinstance(message["content"], str)
-        }
         engine = open_engine(model_file(config.model), context=context, threads=config.threads)
-        rehearsal.write(engine, path, seed=config.seed, avoid=asked)
+        rehearsal.write(engine, path, seed=config.seed, avoid=set(map(rehearsal.plain, asked)))
     # The better part of them is not read often, so a fifth can be held out to see forgetting by.
     config = dataclasses.replace(config, val_fraction=HELD_OUT)
     return _prepared(config, folder / "corpus" / rehearsal.NAME, [str(path)], tokenizer, context)

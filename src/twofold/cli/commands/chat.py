@@ -26,6 +26,14 @@ def command(
     min_p: models.MinP = None,
     seed: models.Seed = None,
     threads: models.Threads = None,
+    best_of: Annotated[
+        int,
+        typer.Option("--best-of", metavar="N", min=1, help="Draw N answers; --judge chooses one."),
+    ] = 1,
+    judge: Annotated[
+        str | None,
+        typer.Option("--judge", metavar="REWARD", help="A reward model, as of prefer --reward."),
+    ] = None,
     settings: models.Settings = None,
 ) -> None:
     """Talk to a model in the terminal. Nothing leaves the machine.
@@ -35,6 +43,7 @@ def command(
 
     Without a terminal on standard input it answers one prompt (the one piped in, or a greeting) and leaves.
     """
+    from twofold.base.errors import UsageError
     from twofold.cli import conversation, labelling, terminal
     from twofold.run import box
 
@@ -49,10 +58,14 @@ def command(
         seed=seed,
         threads=threads,
     )
+    if (best_of > 1) != (judge is not None):
+        raise UsageError("--best-of and --judge go together: several answers, and who chooses among them.")
     notes = terminal.error_console()
     path = models.find(model)
-    engine = models.open_engine(str(path), chosen)
+    engine = models.open_engine(str(path), chosen, sequences=best_of)
     chat = conversation.Conversation(engine, chosen, system)
+    if judge is not None:
+        chat.judge, chat.best_of = models.open_judge(judge, chosen), best_of
     if prompt is not None:
         conversation.one_shot(chat, prompt, notes)
     elif terminal.interactive():
