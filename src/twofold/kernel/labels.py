@@ -233,11 +233,6 @@ def wordings(question: str) -> list[str]:
     return list(dict.fromkeys(text for text in found if text))
 
 
-def pairs(labels: Sequence[Label]) -> list[dict[str, Any]]:
-    """Return the labels as lines of a pair file: a correction is better than what it corrects."""
-    return [{"prompt": label.messages, "chosen": label.better, "rejected": label.answer} for label in labels]
-
-
 def conversations(labels: Sequence[Label]) -> list[dict[str, Any]]:
     """Return what the labels teach, as lines of a conversation file: each question in several wordings."""
     found = []

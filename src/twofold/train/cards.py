@@ -89,7 +89,9 @@ def of_finetuning(
     return {**card, "license": license_} if license_ else card
 
 
-def of_preference(config: PreferConfig, recipe: Recipe, parent: Model, name: str) -> dict[str, Any]:
+def of_preference(
+    config: PreferConfig, recipe: Recipe, parent: Model, trained: Trained, name: str
+) -> dict[str, Any]:
     """Return the card of a model that learned preferences, or of a reward model."""
     before, facts, size = parent.card, recipe.result, parent.config.parameters
     scored = [
@@ -114,6 +116,7 @@ def of_preference(config: PreferConfig, recipe: Recipe, parent: Model, name: str
         "scores": [
             *scored, *({**one, "name": f"{one['name']} (parent)"} for one in before.get("scores", [])),
         ],
+        "samples": trained.samples,
         "limits": LIMITS,
         "training": facts,
         "recipe": {

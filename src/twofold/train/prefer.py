@@ -22,7 +22,7 @@ from rich.console import Console
 
 from twofold.base.errors import UsageError
 from twofold.base.files import atomic_write
-from twofold.corpus.pairs import PairCorpus, prepare_pairs
+from twofold.corpus.pairs import PairCorpus, pairs, prepare_pairs
 from twofold.environments import TASKS, draw
 from twofold.measure.judge import Judge, verdict_ids
 from twofold.measure.overoptimisation import Gold, fits, of_pairs
@@ -109,6 +109,8 @@ def prefer(config: PreferConfig, *, console: Console | None = None) -> Result:
         raise UsageError(f"There is no model {config.model} to start from.")
     if config.time is not None:
         dial.seconds(config.time)  # a time that makes no sense is said before anything is made
+    if config.judge is not None and config.judge not in TASKS.names():
+        config = dataclasses.replace(config, judge=str(Path(config.judge).resolve()))
     source = config.model.parent if config.model.name == "model.gguf" else config.model
     name = f"{source.stem}-{'judge' if config.reward else 'preferred'}"
     folder = new_folder(config.out, config.name or name)
@@ -226,18 +228,18 @@ def _plan(
     """Return the plan, after a short measurement of this machine."""
     count = len(corpus.train)
     asked_s = time.monotonic()
-    if gold is not None:
+    if gold is not None and not config.reward:
         gold.start(folder / "start.json")
     gold_s = time.monotonic() - asked_s
     host = machine.measure(config.device, config.compute, config.threads)
     row = min(context, PACE_ROW)
     shape = dataclasses.replace(parent.config, context=row)
     speed = machine.pace(host, shape, 4, threads=config.threads, limit_s=2.0)
-    pairs = config.batch or max(1, min(BATCH, count // LEAST_STEPS))
-    tokens = 1.15 * pairs * corpus.train.read / count  # rows are not full
+    size = config.batch or max(1, min(BATCH, count // LEAST_STEPS))
+    tokens = 1.15 * size * corpus.train.read / count  # rows are not full
     step_s = tokens / (4 * row) * speed.micro_s + speed.update_s
     epochs = config.epochs or epochs_for(count)
-    steps = config.steps or max(1, round(epochs * count / pairs))
+    steps = config.steps or max(1, round(epochs * count / size))
     budget_s, around_s = None, (EVALUATIONS + 1) * gold_s
     if config.time is not None:
         left_s = 0.97 * dial.seconds(config.time) - (time.monotonic() - began)
@@ -247,7 +249,7 @@ def _plan(
     if config.length_control:
         alpha = config.alpha if config.alpha is not None else length_effect(corpus.train.lengths)
     return PreferPlan(
-        steps=steps, pairs=pairs, epochs=steps * pairs / count, alpha=alpha, context=context,
+        steps=steps, pairs=size, epochs=steps * size / count, alpha=alpha, context=context,
         device=host.device, compute=host.compute, threads=speed.threads, peak_flops=host.peak_flops,
         wall_s=1.1 * steps * step_s + 2 * around_s + 10, budget_s=budget_s,
         eval_every=config.eval_every if config.eval_every is not None else max(1, steps // EVALUATIONS),
@@ -280,7 +282,7 @@ def _start(begun: _Begun, folder: Path, screen: Screen) -> PairRun:
     kept = _reference(net, corpus, objective, folder / "pairs" / "reference.npz", screen)
     own = None
     if config.rehearse:
-        asked = (str(pair.messages[-1]["content"]) for pair in corpus.held_out())
+        asked = (str(pair.messages[-1]["content"]) for pair in pairs(config.data, bad=lambda _: None))
         talk = rehearsed(
             config, folder, parent.tokenizer, chosen.context, asked, lambda s: screen.say(s, "dim")
         )
@@ -301,7 +303,8 @@ def _start(begun: _Begun, folder: Path, screen: Screen) -> PairRun:
         list(parts(corpus.val, everything, objective, shape, kept["val"])), objective,
         gold.measure if gold is not None and not config.reward else None, start,
     )  # fmt: skip
-    prompts = [corpus.val.texts(index)[0] for index in everything[:2]]
+    said = [] if config.reward else config.prompts  # a judge has nothing to say
+    prompts = [parent.tokenizer.chat([{"role": "user", "content": text}]) for text in said]
     one = PairRun(net, data, held_out, parent.tokenizer, steps, folder, screen, prompts)
     one.objective, one.rehearse, one.patience = objective, config.rehearse, config.patience
     one.judged_by = f"{'held-out pairs have' if start is None else 'the gold reward has'} not become better"

@@ -129,7 +129,7 @@ class Ending:
     def _write(self, net: Transformer, facts: dict[str, Any]) -> Path:
         recipe = dataclasses.replace(self.recipe, result=facts)
         name = self.config.name or self.one.folder.name
-        card = cards.of_preference(self.config, recipe, self.parent, name)
+        card = cards.of_preference(self.config, recipe, self.parent, self.trained, name)
         if (self.one.folder / PICTURE).exists():
             card["notes"] = [f"{PICTURE} shows gold reward against the distance from the model before."]
         model = to_model(net, self.parent.tokenizer, card)

@@ -103,11 +103,14 @@ def _with_labels(how: dict[str, Any]) -> "PreferConfig":
 
     from twofold.base.errors import UsageError
     from twofold.base.files import write_text
-    from twofold.kernel import labels
+    from twofold.kernel.labels import Labels
     from twofold.train import PreferConfig
     from twofold.train.folder import new_folder
 
-    found = labels.pairs(labels.Labels().all())
+    found = [
+        {"prompt": messages, "chosen": better, "rejected": worse}
+        for messages, better, worse in Labels().comparisons()
+    ]
     if not found:
         raise UsageError(
             "There are no labels to learn from yet: compare answers in `twofold chat` by /compare, /better "
