@@ -3,9 +3,10 @@
     python recipes/preferences.py sums --model box --out runs/preferences
     python recipes/preferences.py people --model box --data ../shared/data --out runs/preferences
 
-`sums`: the model answers sums of the task `arithmetic` several times; a checker says which answers are right,
-and every pair is a right and a wrong one of the same sum. The gold reward is the checker's, on sums that no
-pair holds. Here preference learning has to win.
+`sums`: the model answers each problem of the task `honest_sums` several times; the task's checker says what
+an answer is worth (1 if right, a half for admitting that it cannot, 0 if wrong), and every pair is two of
+these answers to one problem. The gold reward is the checker's, on problems that no pair holds. Here
+preference learning has to win.
 
 `people`: dialogues of harmless-base (Anthropic, MIT licence; the part in --data), in each of which people
 preferred one of two last answers. A fifth is held out for everything. The model is first tuned on the chosen
@@ -41,7 +42,7 @@ from twofold.train import FinetuneConfig, PreferConfig, finetune, prefer, resume
 from twofold.train.folder import read_recipe
 from twofold.train.gold import read_curves
 
-TASK = "arithmetic"
+TASK, EACH = "honest_sums", 6  # and the answers to each
 HARMLESS = "preference/hh_harmless_base_test.jsonl.zst"
 HELD_OUT = 0.2
 Pair = dict[str, Any]
@@ -72,7 +73,7 @@ def sums(study: Study, console: Console) -> list[str]:
     if not pairs.exists():
         write(pairs, right_and_wrong(study))
     how = study.settings(
-        model=study.model, data=(str(pairs),), judge=TASK, max_tokens=16, gold_prompts=400, epochs=4.0,
+        model=study.model, data=(str(pairs),), judge=TASK, max_tokens=32, gold_prompts=400,
     )  # fmt: skip
     rows = []
     for name, more in (("DPO", {}), ("reward model", {"reward": True})):
@@ -83,20 +84,22 @@ def sums(study: Study, console: Console) -> list[str]:
 
 
 def right_and_wrong(study: Study) -> Iterator[Pair]:
-    """Yield pairs of a right and a wrong answer of the model itself, two at most for a sum."""
-    task, each = TASKS.get(TASK), 8
+    """Yield pairs of the model's own answers to a problem, one worth more than the other, at most two."""
+    task = TASKS.get(TASK)
     engine = load(study.model, sequences=64, threads=study.threads)
     prompts = Prompts(engine.tokenizer)
     problems = draw(task, study.problems, seed=study.seed, split="train")
-    tried = play(task, [p for p in problems for _ in range(each)], engine, seed=study.seed, max_tokens=16)
-    for start in range(0, len(tried), each):
-        answers: dict[bool, list[str]] = {True: [], False: []}
-        for one in tried[start : start + each]:
+    tried = play(task, [p for p in problems for _ in range(EACH)], engine, seed=study.seed)
+    for start in range(0, len(tried), EACH):
+        worth: dict[str, float] = {}
+        for one in tried[start : start + EACH]:
             text = prompts.text(one.turns[0].answer).strip()
-            if text and one.turns[0].answer.ended and text not in answers[one.reward == 1]:
-                answers[one.reward == 1].append(text)
-        for right, wrong in list(zip(answers[True], answers[False], strict=False))[:2]:
-            yield {"prompt": tried[start].problem.text, "chosen": right, "rejected": wrong}
+            if text and one.turns[0].answer.ended:
+                worth[text] = one.reward
+        ranked = sorted(worth, key=lambda text: -worth[text])
+        for better, worse in [*zip(ranked, reversed(ranked), strict=True)][: min(2, len(ranked) // 2)]:
+            if worth[better] > worth[worse]:
+                yield {"prompt": tried[start].problem.text, "chosen": better, "rejected": worse}
 
 
 # ---- people
@@ -221,7 +224,7 @@ def main() -> int:
     parser.add_argument("--data", type=Path, default=Path("../shared/data"), help="(%(default)s)")
     parser.add_argument("--out", type=Path, default=Path("runs/preferences"), help="(%(default)s)")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0], help="(%(default)s)")
-    parser.add_argument("--problems", type=int, default=3000, help="sums to answer (%(default)s)")
+    parser.add_argument("--problems", type=int, default=1000, help="sums to answer (%(default)s)")
     parser.add_argument("--threads", type=int, help="default: all cores")
     options = parser.parse_args()
     console = Console(stderr=True)

@@ -1,4 +1,4 @@
-"""The recipe of preferences in small: pairs of right and wrong, transcripts as messages, a table, and again."""
+"""The recipe of preferences in small: pairs of right and wrong, transcripts as messages, a table."""
 
 import dataclasses
 import json
@@ -64,10 +64,10 @@ def test_transcripts_become_pairs(tmp_path: Path) -> None:
 def test_what_people_chose_ends_with_a_table(study: preferences.Study) -> None:
     folder = study.data / "preference"
     folder.mkdir(parents=True)
+    said = {"chosen": "a", "rejected": "bb"}
     lines = [
-        {side: f"\n\nHuman: {n}?\n\nAssistant: {text} {n}." for side, text in (("chosen", "a"), ("rejected", "bb"))}
-        for n in range(40)
-    ]  # fmt: skip
+        {side: f"\n\nHuman: {n}?\n\nAssistant: {text} {n}." for side, text in said.items()} for n in range(40)
+    ]
     path = folder / "hh_harmless_base_test.jsonl"
     path.write_text("\n".join(json.dumps(one) for one in lines))
     preferences.HARMLESS, before = "preference/hh_harmless_base_test.jsonl", preferences.HARMLESS
@@ -83,9 +83,7 @@ def test_what_people_chose_ends_with_a_table(study: preferences.Study) -> None:
         preferences.HARMLESS = before
 
 
-def test_right_and_wrong_answers_are_paired(
-    study: preferences.Study, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_right_and_wrong_are_paired(study: preferences.Study, monkeypatch: pytest.MonkeyPatch) -> None:
     real = preferences.play
 
     def answered(task, problems, *args, **how):

@@ -44,6 +44,7 @@ def pairs(tmp_path_factory):
     return prepare_pairs([str(data)], folder / "pairs", tokenizer=TOKENIZER, context=64, val_fraction=0.2)
 
 
+@torch.no_grad()
 def by_hand(net, prompt, answer):
     """Return ln p of an answer, from one row of its own."""
     ids = torch.tensor([[*prompt, *answer]])
@@ -61,14 +62,14 @@ def test_dpo_is_its_formula_and_starts_at_the_reference(model, pairs):
             parameter.mul_(1.1)
     indices = [5, 0, 9, 2]
     (part,) = parts(pairs.train, indices, objective, NET, known)
-    losses, margins = objective.losses(net, part)
+    losses, margins = (one.detach() for one in objective.losses(net, part))
     for place, index in enumerate(indices):
         prompt, chosen, rejected = pairs.train.texts(index)
         ratio = [by_hand(net, prompt, a) - by_hand(old, prompt, a) for a in (chosen, rejected)]
         margin = 0.3 * float(ratio[0] - ratio[1])
         assert float(margins[place]) == pytest.approx(margin, abs=2e-5)
         assert float(losses[place]) == pytest.approx(math.log1p(math.exp(-margin)), abs=2e-5)
-    still, none = objective.losses(old, part)
+    still, none = (one.detach() for one in objective.losses(old, part))
     assert still.tolist() == pytest.approx([math.log(2)] * 4, abs=1e-6)
     assert none.abs().max() < 1e-5
 
@@ -107,7 +108,7 @@ def test_a_reward_is_a_difference_of_logits_and_run_c_reads_the_same(model, pair
     rewards = objective.rewards(net, part).detach()
     texts = [[*p, *a] for p, *both in map(pairs.train.texts, range(3)) for a in both]
     for reward, text in zip(rewards, texts, strict=True):
-        logits = net.logits(torch.tensor([text]))[0, -1]
+        logits = net.logits(torch.tensor([text]))[0, -1].detach()
         assert float(reward) == pytest.approx(float(logits[verdicts[0]] - logits[verdicts[1]]), abs=2e-5)
     named = Model(model.config, model.tokenizer, {"name": "judge", "tags": [TAG]}, model.tensors)
     judge = Judge(open_model(named, threads=1, sequences=4))

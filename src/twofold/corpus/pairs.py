@@ -118,7 +118,7 @@ def prepare_pairs(
         return open_pairs(folder)
     troubles = Troubles("pairs")
     taken = list(_read(data, tokenizer, context, troubles))
-    held_out = list(_read(list(val), tokenizer, context, troubles))
+    held_out = list(_read(list(val), tokenizer, context, troubles)) if val else []
     if bad_lines == "stop" or not taken:
         troubles.check()
     known = {_key(pair) for pair, _ in held_out}
@@ -135,7 +135,7 @@ def prepare_pairs(
     for pair, _ in taken:
         said = sum(pair.conversation(side).learned_bytes for side in SIDES)
         sizes[pair.source] = sizes.get(pair.source, 0) + said
-    listed = sources([*places(data), *places(list(val))], sizes)
+    listed = sources([*places(data), *(places(list(val)) if val else [])], sizes)
     about = {**counts, "sources": listed, "skipped": troubles.listed()}
     write_text(folder / "about.json", json.dumps(about, ensure_ascii=False, indent=1))
     return open_pairs(folder)

@@ -234,7 +234,10 @@ def _plan(
     host = machine.measure(config.device, config.compute, config.threads)
     row = min(context, PACE_ROW)
     shape = dataclasses.replace(parent.config, context=row)
-    speed = machine.pace(host, shape, 4, threads=config.threads, limit_s=2.0)
+    if None in (config.steps, config.batch, config.threads) or config.time is not None:
+        speed = machine.pace(host, shape, 4, threads=config.threads, limit_s=2.0)
+    else:  # it would decide nothing
+        speed = machine.guessed_pace(host, shape, 4)
     size = config.batch or max(1, min(BATCH, count // LEAST_STEPS))
     tokens = 1.15 * size * corpus.train.read / count  # rows are not full
     step_s = tokens / (4 * row) * speed.micro_s + speed.update_s
