@@ -73,7 +73,7 @@ def sums(study: Study, console: Console) -> list[str]:
     if not pairs.exists():
         write(pairs, right_and_wrong(study))
     how = study.settings(
-        model=study.model, data=(str(pairs),), judge=TASK, max_tokens=32, gold_prompts=400,
+        model=study.model, data=(str(pairs),), judge=TASK, max_tokens=32, gold_prompts=200,
     )  # fmt: skip
     rows = []
     for name, more in (("DPO", {}), ("reward model", {"reward": True})):

@@ -21,13 +21,13 @@ SMALL = [part for setting in ("steps=3", "threads=1", "batch=2", "max_tokens=6",
 @pytest.fixture(scope="module")
 def small(tmp_path_factory):
     shape = ModelConfig(
-        architecture="qwen3", family="qwen3", context=64, vocab_size=320, layers=1, width=32, heads=2,
+        architecture="qwen3", family="qwen3", context=192, vocab_size=320, layers=1, width=32, heads=2,
         kv_heads=2, head_dim=16, ffn=64, tied=True,
     )  # fmt: skip
     net = Transformer(shape)
     net.initialise(0)
     path = tmp_path_factory.mktemp("small") / "small.gguf"
-    save_gguf(to_model(net, Tokenizer.train(["user assistant"], 320), {"name": "small"}), path, "F32")
+    save_gguf(to_model(net, Tokenizer.train(["user assistant user assistant"], 320), {"name": "small"}), path, "F32")
     return path
 
 

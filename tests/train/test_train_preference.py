@@ -41,7 +41,7 @@ def pairs(tmp_path_factory):
     records = lines(40)
     records[3]["chosen"] = "a much longer answer than the other"
     data = write(folder / "pairs.jsonl", records)
-    return prepare_pairs([str(data)], folder / "pairs", tokenizer=TOKENIZER, context=64, val_fraction=0.2)
+    return prepare_pairs([str(data)], folder / "pairs", tokenizer=TOKENIZER, context=192, val_fraction=0.2)
 
 
 @torch.no_grad()
