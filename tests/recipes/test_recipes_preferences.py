@@ -29,7 +29,9 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     net = Transformer(shape)
     net.initialise(0)
     path = tmp_path_factory.mktemp("small") / "small.gguf"
-    save_gguf(to_model(net, Tokenizer.train(["user assistant user assistant"], 320), {"name": "small"}), path, "F32")
+    save_gguf(
+        to_model(net, Tokenizer.train(["user assistant user assistant"], 320), {"name": "small"}), path, "F32"
+    )
     return path
 
 

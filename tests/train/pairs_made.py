@@ -11,8 +11,8 @@ from twofold.train.transformer import Transformer
 
 TOKENIZER = Tokenizer.train(["user assistant say x y z " * 9], 320)
 SHAPE = ModelConfig(
-    architecture="qwen3", family="qwen3", context=192, vocab_size=320, layers=1, width=32, heads=2, kv_heads=2,
-    head_dim=16, ffn=64, tied=True,
+    architecture="qwen3", family="qwen3", context=192, vocab_size=320, layers=1, width=32, heads=2,
+    kv_heads=2, head_dim=16, ffn=64, tied=True,
 )  # fmt: skip
 LETTERS = "abcdefgh"
 
