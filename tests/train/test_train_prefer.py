@@ -70,7 +70,7 @@ def test_a_model_learns_to_prefer_and_the_gold_reward_sees_it(model, data, judge
     assert facts["pair_accuracy"] > 0.9
     won = facts["wins"]
     assert 0 <= won["low"] <= won["rate"] <= won["high"] <= 1
-    assert won["prompts"] == 6
+    assert 1 <= won["prompts"] <= 6
     assert [row["name"] for row in facts["changes"]] == ["comparisons (bits per pair)", "general text"]
     assert facts["changes"][0]["after"] < facts["changes"][0]["before"]
     scored = [PairScore.read(one) for one in runlog.read(result.folder / "metrics.jsonl")]

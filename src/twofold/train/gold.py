@@ -9,7 +9,7 @@ Not covered: gold rewards on several processes.
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from twofold.base.files import write_text
 from twofold.measure import overoptimisation
 from twofold.measure.attempts import Attempt
 from twofold.measure.judge import Judge
-from twofold.measure.overoptimisation import Curve, Gold, Point
+from twofold.measure.overoptimisation import Curve, Gold, Point, fits
 from twofold.measure.wins import Wins, wins
 from twofold.parameters import Model
 from twofold.run import Engine, open_model
@@ -34,14 +34,24 @@ Floats = npt.NDArray[np.float64]
 CURVES = "overoptimisation.json"
 PICTURE = "overoptimisation.png"
 MOST_CHOSEN = 64  # prompts of the curve of best of n
+ROOM = 16  # tokens that a prompt must leave for an answer
 
 
 class GoldReward:
-    """Measures networks of one run; `start` keeps what the model was worth before the first step."""
+    """Measures networks of one run; `start` keeps what the model was worth before the first step.
+
+    Half of the prompts steer the run (`gold`), and the other half judge what it has become (`final`): the
+    best of several evaluations was in part lucky with its prompts.
+    """
 
     def __init__(self, gold: Gold, config: PreferConfig, parent: Model, tokenizer: Tokenizer) -> None:
-        self.gold, self.config, self.tokenizer = gold, config, tokenizer
+        """Leave out prompts that leave no room for an answer."""
+        self.config, self.tokenizer = config, tokenizer
         self.reference = self._open(Model(parent.config, tokenizer, {"name": "as it was"}, parent.tensors))
+        asked = fits(gold.problems, self.reference, min(ROOM, parent.config.context // 4))
+        half = -(-len(asked) // 2)
+        self.gold = replace(gold, problems=asked[:half])
+        self.final = replace(gold, problems=asked[half:] or asked)
 
     def start(self, path: Path) -> Floats:
         """Return the gold rewards of the starting model, which are kept at `path`."""
@@ -70,19 +80,18 @@ class GoldReward:
         """Return how often the network's answers are worth more than the starting model's."""
         found = []
         for number, engine in enumerate((self.engine(net), self.reference)):
-            attempts = self.gold.attempts(
+            attempts = self.final.attempts(
                 engine, seed=self.config.seed + 1 + number, each=self.config.gold_each
             )
             lengths = np.array([sum(len(turn.answer.ids) for turn in one.turns) for one in attempts], float)
-            found.append([self._by_prompt(values) for values in (self.gold.rewards(attempts), lengths)])
+            found.append([self._by_prompt(values) for values in (self.final.rewards(attempts), lengths)])
         (after, after_tokens), (before, before_tokens) = found
         return wins(after, before, after_tokens, before_tokens)
 
     def best_of(self, net: Transformer | None, judge: Judge | None, name: str) -> Curve:
         """Return the curve of best of n from the starting model, by a judge or by what DPO has made of it."""
         config = self.config
-        some = Gold(self.gold.name, self.gold.task, self.gold.problems[:MOST_CHOSEN], self.gold.judge,
-                    self.gold.max_tokens)  # fmt: skip
+        some = replace(self.final, problems=self.final.problems[:MOST_CHOSEN])
         attempts = some.attempts(self.reference, seed=config.seed + 3, each=config.best_of)
         proxy = self._proxy(attempts, net, judge)
         shape = len(some.problems), config.best_of
@@ -97,7 +106,7 @@ class GoldReward:
         return overoptimisation.log_ratios(attempts, self.engine(net), self.reference)
 
     def _by_prompt(self, values: Floats) -> Floats:
-        return values.reshape(len(self.gold.problems), -1)
+        return values.reshape(len(self.final.problems), -1)
 
 
 def write_curves(folder: Path, gold: str, curves: Sequence[Curve]) -> None:

@@ -25,7 +25,7 @@ from twofold.base.files import atomic_write
 from twofold.corpus.pairs import PairCorpus, pairs, prepare_pairs
 from twofold.environments import TASKS, draw
 from twofold.measure.judge import Judge, verdict_ids
-from twofold.measure.overoptimisation import Gold, fits, of_pairs
+from twofold.measure.overoptimisation import Gold, of_pairs
 from twofold.parameters import Model
 from twofold.run import load as open_engine
 from twofold.tokens.specials import TURN_END
@@ -180,7 +180,7 @@ def _gold(
     """Return who gives the gold reward: a task, a judge that is given, or one made of what is kept back."""
     if config.judge is not None and config.judge in TASKS.names():
         task = TASKS.get(config.judge)
-        asked = draw(task, config.gold_prompts, seed=config.seed, split="test")
+        asked = draw(task, 2 * config.gold_prompts, seed=config.seed, split="test")
         gold = Gold(config.judge, task, asked)
     elif config.judge is not None or corpus.kept_back:
         given = config.judge is not None
@@ -190,13 +190,11 @@ def _gold(
         judge = Judge(open_engine(path, threads=config.threads, sequences=config.sequences))
         name = path.stem if given else f"a judge of {corpus.kept_back:,} pairs kept back"
         gold = of_pairs(
-            name, corpus.held_out(), judge, most=config.gold_prompts, max_tokens=config.max_tokens
+            name, corpus.held_out(), judge, most=2 * config.gold_prompts, max_tokens=config.max_tokens
         )
     else:
         return None
     found = GoldReward(gold, config, parent, parent.tokenizer)
-    room = min(16, parent.config.context // 4)
-    found.gold = dataclasses.replace(gold, problems=fits(gold.problems, found.reference, room))
     return found if found.gold.problems else None
 
 

@@ -161,9 +161,9 @@ class PreferConfig(TuningConfig):
     `length_control`: what length alone explains is not learned; `alpha`: how much that is per token, None =
     estimated from the pairs. `judge`: who gives the gold reward, a reward model's file or the name of a
     task; `keep_back`: the share of pairs from which a judge is trained otherwise, None = half of them when
-    they are many and none is given. `gold_prompts`: so many prompts are asked at each evaluation, and
-    `gold_each` times at the end; `best_of`: answers to choose from in its curve; `max_tokens`: of such an
-    answer. `sequences`: answers side by side.
+    they are many and none is given. `gold_prompts`: so many prompts are asked at each evaluation, and as
+    many others, `gold_each` times, at the end; `best_of`: answers to choose from in its curve; `max_tokens`:
+    of such an answer. `sequences`: answers side by side.
     """
 
     val: tuple[str, ...] = ()
