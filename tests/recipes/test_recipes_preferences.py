@@ -103,6 +103,6 @@ def test_right_and_wrong_are_paired(study: preferences.Study, monkeypatch: pytes
     monkeypatch.setattr(preferences, "play", answered)
     found = list(preferences.right_and_wrong(study))
     assert len(found) == 2 * 6
-    assert (found[0]["chosen"], found[0]["rejected"]) == ("1", "0")
+    assert (found[0]["chosen"], found[0]["rejected"]) == ("1", "4")
     rows = preferences.sums(study, Console(quiet=True))
     assert [one.split("|")[1].strip() for one in rows] == ["DPO", "reward model"]
