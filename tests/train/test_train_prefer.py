@@ -127,6 +127,7 @@ def test_it_ends_where_the_gold_reward_turns_and_keeps_those_weights(
 @pytest.mark.parametrize("change", [{}, {"reward": True}, {"lora": 2, "rehearse": 0.5}])
 def test_a_killed_run_ends_as_one_left_alone(model, data, tmp_path, monkeypatch, change):
     monkeypatch.setattr(rehearsal, "questions", lambda: [[f"what {n}"] for n in range(12)])
+    monkeypatch.setattr(rehearsal, "LONGEST", 8)
     how = dict(file_type="F32", keep_back=0.4, steps=12, eval_every=4, **change)
     whole = prefer(settings(model, data, tmp_path / "whole", **how))
     with monkeypatch.context() as patch:

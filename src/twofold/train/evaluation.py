@@ -123,7 +123,7 @@ class HeldOut:
 
     def batch(self, index: int) -> Batch:
         """Return the rows of one forward pass; the last one is shorter."""
-        batch = self.data.batch(index)
+        batch: Batch = self.data.batch(index)
         if index < self.batches - 1:
             return batch
         return Batch(*(array[: self._last_rows] for array in (batch.ids, batch.targets, batch.documents)))

@@ -331,12 +331,9 @@ def _reference(
         return {"train": None, "val": None}
     if not path.exists():
         with screen.busy("asking the model as it is about all pairs"):
-            found = {
-                "train": reference(net, corpus.train, objective),
-                "val": reference(net, corpus.val, objective),
-            }
+            train, val = (reference(net, some, objective) for some in (corpus.train, corpus.val))
         with atomic_write(path) as file:
-            np.savez(file, **found)
+            np.savez(file, train=train, val=val)
     with np.load(path) as arrays:
         return {name: arrays[name] for name in ("train", "val")}
 

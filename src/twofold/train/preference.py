@@ -98,7 +98,7 @@ class Objective:
 def answers_log_p(net: Transformer, part: PairPart) -> Tensor:
     """Return the log-probability of each text's answer [S]."""
     log_p_A = log_probabilities(net, part.batch)
-    return torch.stack([one.sum() for one in log_p_A.split(part.length_S.tolist())])
+    return torch.stack([one.sum() for one in torch.split(log_p_A, part.length_S.tolist())])
 
 
 def verdicts(net: Transformer, batch: Batch, ids: tuple[int, int]) -> Tensor:
@@ -108,7 +108,8 @@ def verdicts(net: Transformer, batch: Batch, ids: tuple[int, int]) -> Tensor:
         torch.from_numpy(array).to(device) for array in (batch.ids, batch.targets, batch.documents)
     )
     x_SD = net(rows, documents)[targets != IGNORED].float()
-    return x_SD @ (net.head[ids[0]] - net.head[ids[1]])
+    reward_S: Tensor = x_SD @ (net.head[ids[0]] - net.head[ids[1]])
+    return reward_S
 
 
 def parts(
