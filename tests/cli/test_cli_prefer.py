@@ -1,4 +1,4 @@
-"""`twofold prefer` and `chat --best-of` as they are typed, from labels and from files."""
+"""`twofold prefer` and `chat --judge` as they are typed, from labels and from files."""
 
 import json
 
@@ -53,27 +53,12 @@ def test_a_judge_is_made_and_chooses_in_the_chat(twofold, small, pairs, tmp_path
     assert made.code == 0, made.err
     assert "length control (α" in made.said
     assert "by length alone" in made.said
-    assert "twofold chat --best-of 8 --judge runs/small-judge" in made.out
-    told = twofold(
-        "chat",
-        small,
-        "-p",
-        "Hello",
-        "--best-of",
-        "3",
-        "--judge",
-        "small-judge",
-        "--seed",
-        "1",
-        "-n",
-        "5",
-        "-t",
-        "1",
-    )
+    assert "twofold chat --judge runs/small-judge" in made.out
+    choose = ("--judge", "small-judge", "--set", "best_of=3")
+    told = twofold("chat", small, "-p", "Hello", *choose, "--seed", "1", "-n", "5", "-t", "1")
     assert told.code == 0, told.err
-    assert "5 tokens" in told.err or "tokens" in told.err
-    assert "go together" in twofold("chat", small, "-p", "a", "--best-of", "3").err.replace("\n", " ")
-    assert "is no reward model" in twofold("chat", small, "-p", "a", "--best-of", "2", "--judge", small).said
+    assert "5 tokens" in told.err
+    assert "is no reward model" in twofold("chat", small, "-p", "a", "--judge", small).said
     ran = twofold("prefer", small, "--on", pairs, "--judge", "small-judge", "--out", tmp_path / "run", *SMALL)
     assert ran.code == 0, ran.err
     assert "comparisons won" in ran.said

@@ -44,8 +44,7 @@ class Conversation:
         self.chosen = chosen
         self.last: streaming.Printer | None = None
         self.other: str | None = None  # another answer to the last question
-        self.judge: Judge | None = None  # who chooses among `best_of` answers
-        self.best_of = 1
+        self.judge: Judge | None = None  # who chooses among several answers
         self._system = system
         self.messages: list[dict[str, Any]] = []
         self._turn = 0
@@ -148,7 +147,7 @@ class Conversation:
         from twofold.run import Step
 
         best = best_answer(
-            self.engine, judge, self.messages, ids, n=self.best_of, seed=sampler.seed, max_tokens=room,
+            self.engine, judge, self.messages, ids, n=self.chosen.best_of, seed=sampler.seed, max_tokens=room,
             temperature=sampler.temperature,
         )  # fmt: skip
         yield from (Step(token, math.exp(ln_p), ()) for token, ln_p in zip(best.ids, best.log_p, strict=True))

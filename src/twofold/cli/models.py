@@ -62,7 +62,10 @@ Settings = Annotated[
 
 @dataclass(frozen=True, kw_only=True)
 class Generation:
-    """How to run a model and choose its tokens; the keys of `--set` for chat and complete."""
+    """How to run a model and choose its tokens; the keys of `--set` for chat and complete.
+
+    `best_of`: from how many answers a judge chooses, where there is one.
+    """
 
     temperature: float = 0.8
     top_k: int = 0
@@ -71,6 +74,7 @@ class Generation:
     repetition_penalty: float = 1.0
     seed: int | None = None
     max_tokens: int = 512
+    best_of: int = 8
     threads: int | None = None
     context: int | None = None
     backend: Literal["auto", "c", "numpy"] = "auto"
@@ -80,8 +84,8 @@ class Generation:
             raise ValueError("temperature and top_k are 0 or more, top_p is in (0, 1], min_p in [0, 1].")
         if self.repetition_penalty <= 0:
             raise ValueError("repetition_penalty is above 0 (1 = none).")
-        if self.max_tokens < 1 or (self.threads or 1) < 1 or (self.context or 1) < 1:
-            raise ValueError("tokens, threads and context are 1 or more.")
+        if min(self.max_tokens, self.best_of) < 1 or (self.threads or 1) < 1 or (self.context or 1) < 1:
+            raise ValueError("tokens, best_of, threads and context are 1 or more.")
 
 
 def generation(

@@ -26,13 +26,9 @@ def command(
     min_p: models.MinP = None,
     seed: models.Seed = None,
     threads: models.Threads = None,
-    best_of: Annotated[
-        int,
-        typer.Option("--best-of", metavar="N", min=1, help="Draw N answers; --judge chooses one."),
-    ] = 1,
     judge: Annotated[
         str | None,
-        typer.Option("--judge", metavar="REWARD", help="A reward model, as of prefer --reward."),
+        typer.Option("--judge", metavar="REWARD", help="A reward model: it chooses among `--set best_of=8`."),
     ] = None,
     settings: models.Settings = None,
 ) -> None:
@@ -43,7 +39,6 @@ def command(
 
     Without a terminal on standard input it answers one prompt (the one piped in, or a greeting) and leaves.
     """
-    from twofold.base.errors import UsageError
     from twofold.cli import conversation, labelling, terminal
     from twofold.run import box
 
@@ -58,14 +53,12 @@ def command(
         seed=seed,
         threads=threads,
     )
-    if (best_of > 1) != (judge is not None):
-        raise UsageError("--best-of and --judge go together: several answers, and who chooses among them.")
     notes = terminal.error_console()
     path = models.find(model)
-    engine = models.open_engine(str(path), chosen, sequences=best_of)
+    engine = models.open_engine(str(path), chosen, sequences=chosen.best_of if judge is not None else 1)
     chat = conversation.Conversation(engine, chosen, system)
     if judge is not None:
-        chat.judge, chat.best_of = models.open_judge(judge, chosen), best_of
+        chat.judge = models.open_judge(judge, chosen)
     if prompt is not None:
         conversation.one_shot(chat, prompt, notes)
     elif terminal.interactive():

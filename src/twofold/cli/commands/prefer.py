@@ -144,5 +144,5 @@ def _show(folder: Path, model: Path) -> None:
         f"Talk to it, or make it the default if it wins:\n  twofold chat {folder}\n  twofold promote {folder}"
     )
     if read_recipe(folder).settings.get("reward"):
-        told = f"Let it choose the best of several answers:\n  twofold chat --best-of 8 --judge {folder}"
+        told = f"Let it choose the best of several answers:\n  twofold chat --judge {folder}"
     console.print(f"\n{told}", markup=False, soft_wrap=True)
