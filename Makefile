@@ -16,7 +16,7 @@ RUN_C_WIDTH  := 120
 RUN_C_STRICT := -std=c11 -O2 -Wall -Wextra -pedantic -Werror
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test lint lint-python lint-c docs bench bench-improve soak clean
+.PHONY: help install run test lint lint-python lint-c docs bench bench-improve bench-prefer soak clean
 
 help: ## list what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
@@ -67,6 +67,10 @@ bench: $(ALL) ## compare with rivals: every benchmark in benchmarks/, in turn (t
 bench-improve: $(ALL) ## what time and rewards bring: three seeds of ten minutes and of half an hour; goes on by the same command
 	@$(BIN)/python recipes/time_for_accuracy.py --seeds 3 --out runs/time-for-accuracy
 	@$(BIN)/python recipes/pass_the_teacher.py --seeds 3 --out runs/pass-the-teacher
+
+bench-prefer: $(ALL) ## preferences: sums whose truth is known, and what people chose (in ../shared/data); goes on by the same command
+	@$(BIN)/python recipes/preferences.py sums --out runs/preferences
+	@$(BIN)/python recipes/preferences.py people --out runs/preferences
 
 soak: $(ALL) ## the long tests: fuzzing, kill -9, every script in tests/soak/, in turn
 	@for script in tests/soak/[a-z]*.py tests/soak/[a-z]*.sh; do \

@@ -5,7 +5,16 @@ from fractions import Fraction
 
 import pytest
 
-from twofold.environments import Problem, attempt, countdown, last_number, said, tool_calls, word_problems
+from twofold.environments import (
+    Problem,
+    attempt,
+    countdown,
+    honest_sums,
+    last_number,
+    said,
+    tool_calls,
+    word_problems,
+)
 from twofold.environments import connect4 as c4
 from twofold.environments._sums import SumError, evaluate
 
@@ -27,6 +36,16 @@ NO_SUMS = ("", "2**9999", "1/0", "1/(2-2)", "f(1)", "1,2", "(1", "1 2", "9" * 30
 def test_what_is_no_sum_is_said(text: str) -> None:
     with pytest.raises(SumError):
         evaluate(text)
+
+
+def test_admitting_is_worth_half_and_guessing_wrong_nothing() -> None:
+    problem = Problem("What is 684 - 62?", "684-62", {"right": 622})
+    judged = {
+        "622": 1.0, "684 - 62 = 622.": 1.0, "That sum is too big for me. I can only do small ones.": 0.5,
+        "I don't know.": 0.5, "I do not know, perhaps 7.": 0.0, "621": 0.0, "": 0.0, "Once upon a time.": 0.0,
+        "<think>too hard": 0.0,
+    }  # fmt: skip
+    assert {answer: honest_sums.reward(problem, answer) for answer in judged} == judged
 
 
 def test_countdown_judges_the_value_and_the_numbers() -> None:

@@ -232,7 +232,7 @@ def test_a_run_from_before_hashes_and_guards_goes_on(finished, text, tmp_path, m
     path = tmp_path / "a" / "checkpoints" / "step-00000006"
     (path / "SHA256SUMS").unlink()
     facts = json.loads((path / "state.json").read_text())
-    for name in ("guard", "shift", "went_back", "due", "anchor", "bits_per_byte"):
+    for name in ("guard", "shift", "went_back", "due", "anchor", "rank"):
         del facts[name]
     (path / "state.json").write_text(json.dumps(facts))
     resume(tmp_path / "a", console=wide())

@@ -1,8 +1,9 @@
 """A conversation in the terminal: turns, what still fits in the model's window, commands with a slash."""
 
 import functools
+import math
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +18,8 @@ from twofold.tokens.specials import END_OF_TEXT
 if TYPE_CHECKING:
     from twofold.cli.labelling import Labeller
     from twofold.measure.attempts import Prompts
-    from twofold.run import Engine, Sampler
+    from twofold.measure.judge import Judge
+    from twofold.run import Engine, Sampler, Step
     from twofold.think import Budget
 
 GREETING = "Who are you?"
@@ -58,6 +60,7 @@ class Conversation:
         self.last: streaming.Printer | None = None
         self.other: str | None = None  # another answer to the last question
         self.budget, self._widen = budget, widen
+        self.judge: Judge | None = None  # who chooses among several answers
         self._system = system
         self.messages: list[dict[str, Any]] = []
         self._turn = 0
@@ -144,8 +147,10 @@ class Conversation:
         printer = streaming.Printer(self.engine.tokenizer, stop, streaming.to_stdout, terminal.columns())
         answer = {"role": "assistant"}
         if self.budget is None:
-            room = min(self.chosen.max_tokens, self.engine.context - len(ids))
-            steps = self.engine.generate(ids, max_tokens=room, sampler=self._sampler(), stop_ids=stop)
+            room, sampler = min(self.chosen.max_tokens, self.engine.context - len(ids)), self._sampler()
+            steps = self.engine.generate(ids, max_tokens=room, sampler=sampler, stop_ids=stop)
+            if self.judge is not None:
+                steps = self._best(self.judge, ids, room, sampler)
             printer.run(steps, colour=sys.stdout.isatty(), strip=True)
             how = printer.speed() + _ending(printer, room)
         else:
@@ -188,6 +193,17 @@ class Conversation:
         outcome = thinking.spend(self.engine, question, self.budget, sampler, self.chosen, notes)
         how = thinking.show(outcome, self.engine, ids, sampler, printer, notes, strip=True)
         return how, outcome.found.thought if outcome.found else ""
+
+    def _best(self, judge: "Judge", ids: list[int], room: int, sampler: "Sampler") -> "Iterator[Step]":
+        """Yield the tokens of the best of several answers, which are drawn by temperature alone."""
+        from twofold.measure.judge import best_answer
+        from twofold.run import Step
+
+        best = best_answer(
+            self.engine, judge, self.messages, ids, n=self.chosen.best_of, seed=sampler.seed, max_tokens=room,
+            temperature=sampler.temperature,
+        )  # fmt: skip
+        yield from (Step(token, math.exp(ln_p), ()) for token, ln_p in zip(best.ids, best.log_p, strict=True))
 
 
 def _ending(printer: streaming.Printer, room: int) -> str:

@@ -13,6 +13,7 @@ from twofold.base.errors import UsageError
 from twofold.base.names import nearest
 
 if TYPE_CHECKING:
+    from twofold.measure.judge import Judge
     from twofold.run import Engine, Sampler
     from twofold.tokens import Tokenizer
 
@@ -69,7 +70,10 @@ Settings = Annotated[
 
 @dataclass(frozen=True, kw_only=True)
 class Generation:
-    """How to run a model and choose its tokens; the keys of `--set` for chat and complete."""
+    """How to run a model and choose its tokens; the keys of `--set` for chat and complete.
+
+    `best_of`: from how many answers a judge chooses, where there is one.
+    """
 
     temperature: float = 0.8
     top_k: int = 0
@@ -78,6 +82,7 @@ class Generation:
     repetition_penalty: float = 1.0
     seed: int | None = None
     max_tokens: int = 512
+    best_of: int = 8
     threads: int | None = None
     context: int | None = None
     backend: Literal["auto", "c", "numpy"] = "auto"
@@ -89,8 +94,8 @@ class Generation:
             raise ValueError("temperature and top_k are 0 or more, top_p is in (0, 1], min_p in [0, 1].")
         if self.repetition_penalty <= 0:
             raise ValueError("repetition_penalty is above 0 (1 = none).")
-        if self.max_tokens < 1 or (self.threads or 1) < 1 or (self.context or 1) < 1:
-            raise ValueError("tokens, threads and context are 1 or more.")
+        if min(self.max_tokens, self.best_of) < 1 or (self.threads or 1) < 1 or (self.context or 1) < 1:
+            raise ValueError("tokens, best_of, threads and context are 1 or more.")
         if not 1 <= self.think_width <= 256:
             raise ValueError("think_width, how many answers are written side by side, is 1 to 256.")
 
@@ -152,6 +157,13 @@ def find(model: str | None) -> Path:
     raise UsageError(f"There is no model {model!r}: {hint}")
 
 
+def start(model: str | None) -> Path:
+    """Return the model to start a run from; of a run the folder, whose weights are not rounded."""
+    path = find(model)
+    folder = path.parent
+    return folder if path.name == "model.gguf" and (folder / "recipe.toml").is_file() else path
+
+
 def default_name() -> str:
     """Return what the default model is called."""
     from twofold.run import default
@@ -160,15 +172,24 @@ def default_name() -> str:
     return stack[-1].name if stack else "box"
 
 
-def open_engine(model: str | None, chosen: Generation, *, thinks: bool = False) -> "Engine":
+def open_engine(
+    model: str | None, chosen: Generation, *, thinks: bool = False, sequences: int = 1
+) -> "Engine":
     """Return the engine for `model`, ready to run; with room for answers side by side if it `thinks`."""
     from twofold import run
 
-    sequences = 2 * chosen.think_width + 1 if thinks else 1
+    sequences = max(sequences, 2 * chosen.think_width + 1 if thinks else 1)
     return run.load(
         find(model), threads=chosen.threads, context=chosen.context, backend=chosen.backend,
         sequences=sequences,
     )  # fmt: skip
+
+
+def open_judge(model: str, chosen: Generation) -> "Judge":
+    """Return the reward model `model`, ready to judge. Raises UsageError when it is none."""
+    from twofold.measure.judge import Judge
+
+    return Judge(open_engine(model, replace(chosen, context=None), sequences=8))
 
 
 def prompt_ids(tokenizer: "Tokenizer", text: str) -> list[int]:

@@ -2,7 +2,7 @@
 
 `documents` reads text out of files and folders; `prepare` turns it into memory-mapped token shards with a
 held-out part; `conversations` and `prepare_conversations` do the same for chats, with a mask that says which
-tokens the model is to learn. See docs/corpus.md.
+tokens the model is to learn; `pairs` and `prepare_pairs` for preferences. See docs/corpus.md.
 
 Not covered: quality filters and near-duplicate removal.
 """
@@ -10,6 +10,7 @@ Not covered: quality filters and near-duplicate removal.
 from twofold.corpus.build import prepare
 from twofold.corpus.conversations import Conversation, conversations, prepare_conversations
 from twofold.corpus.documents import Document, Skipped, documents
+from twofold.corpus.pairs import pairs, prepare_pairs
 from twofold.corpus.shards import Corpus, open_corpus
 
 __all__ = [
@@ -20,6 +21,8 @@ __all__ = [
     "conversations",
     "documents",
     "open_corpus",
+    "pairs",
     "prepare",
     "prepare_conversations",
+    "prepare_pairs",
 ]

@@ -14,7 +14,7 @@ import io
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, TypeVar
 
 from twofold.base.errors import BadFileError, UsageError
 from twofold.base.files import write_text
@@ -32,12 +32,14 @@ ENOUGH = 20  # held-out conversations, where there are enough of them
 LEAST_SHARE, MOST_SHARE = 0.02, 0.2  # that are held out
 
 BadLines = Literal["stop", "skip"]
+T = TypeVar("T")
 
 
 class Troubles:
-    """What was wrong with lines: the first few in words, and how many."""
+    """What was wrong with lines: the first few in words, and how many. `what`: what they ought to be."""
 
-    def __init__(self) -> None:
+    def __init__(self, what: str = "conversations") -> None:
+        self.what = what
         self.first: list[str] = []
         self.count = 0
 
@@ -57,7 +59,7 @@ class Troubles:
         if self.count == 1:
             raise BadFileError(self.first[0])
         if self.count:
-            head = f"{self.count:,} lines are not conversations that can be learned from:"
+            head = f"{self.count:,} lines are not {self.what} that can be learned from:"
             tail = "Mend them, or leave them out with --set bad_lines=skip."
             raise BadFileError("\n  ".join([head, *self.listed()]) + f"\n{tail}")
 
@@ -68,21 +70,29 @@ def conversations(paths: Paths, *, bad: Callable[[str], object] | None = None) -
     `bad` is told of each line that is none: "FILE, line 7: why."; without it they raise one BadFileError when
     all has been read. Raises UsageError for paths that lead nowhere, BadFileError for damaged compression.
     """
-    troubles = Troubles()
+    return checked(paths, check, "conversations", bad)
+
+
+def checked(
+    paths: Paths, check: Callable[[Any, str, str], T], what: str, bad: Callable[[str], object] | None
+) -> Iterator[T]:
+    """Return what `check` makes of the JSON on each line: of the record, its source and where it stands.
+
+    `what` it ought to be, for messages to people. The rest as for `conversations`.
+    """
+    troubles = Troubles(what)
     for place in places(paths):
         if place.path is None:
-            raise UsageError(f"Conversations are read from files, and {place.name!r} is none.")
+            raise UsageError(f"{what.capitalize()} are read from files, and {place.name!r} is none.")
         if extension(place.path) != "jsonl":
             if place.named:
-                raise UsageError(
-                    f"{place.name}: conversations are read from .jsonl files (also .gz and .zst)."
-                )
+                raise UsageError(f"{place.name}: {what} are read from .jsonl files (also .gz and .zst).")
             continue
         with open_bytes(place.path) as stream:
             for number, line, size in _lines(stream):
                 where = f"{place.name}, line {number}"
                 try:
-                    found = _read(line, size, place.name, where)
+                    found = _read(line, size, place.name, where, check)
                 except BadFileError as error:
                     (bad or troubles.add)(str(error))
                 else:
@@ -105,8 +115,8 @@ def _lines(stream: io.BufferedReader) -> Iterator[tuple[int, bytes, int]]:
             yield number, line, size
 
 
-def _read(line: bytes, size: int, source: str, where: str) -> Conversation:
-    """Return the conversation on a line. Raises BadFileError."""
+def _read(line: bytes, size: int, source: str, where: str, check: Callable[[Any, str, str], T]) -> T:
+    """Return what `check` makes of a line. Raises BadFileError."""
     if size > LONGEST_LINE:
         raise BadFileError(
             f"{where}: is {size / 1e6:,.1f} MB long, and a line may have {LONGEST_LINE / 1e6:.0f} MB."

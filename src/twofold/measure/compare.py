@@ -6,8 +6,9 @@ what counts is the difference item by item: most of the spread between items is 
 (Cochran, Sampling Techniques, 3rd ed., section 6.4), and 1.96 of them on each side are the interval. With
 fewer than 30 items the normal distribution is too hopeful, and Student's is taken instead.
 
-An answer costs what the model needs to write it, the end of its turn included; a passage likewise. On a
-benchmark (tasks/) it is the share of right answers; its error is that of the mean of the differences.
+An answer costs what the model needs to write it, the end of its turn included; a passage likewise. Of two
+answers of which one is better, it costs to say that one rather than the other. On a benchmark (tasks/) it is
+the share of right answers; its error is that of the mean of the differences.
 Not covered: more than two models.
 """
 
@@ -23,7 +24,9 @@ import numpy as np
 
 from twofold.base.errors import UsageError
 from twofold.measure.bits_per_byte import bits_per_byte
+from twofold.measure.likelihood import Scorer
 from twofold.tokens.conversation import Conversation, encode
+from twofold.tokens.pair import SIDES, Pair, answer_ids
 
 if TYPE_CHECKING:
     from twofold.run import Engine
@@ -32,6 +35,7 @@ GENERAL = "general text"
 BITS, RIGHT = "bits per byte", "share right"
 TASKS = ("blimp", "arc_easy", "piqa")  # grammar, knowledge, everyday sense; quickly asked
 TASK_ITEMS = 400
+PAIRS = "comparisons (bits per pair)"
 _BATCH = 128  # tokens handed to the engine at once
 # Student's t, two-sided 95 %, for 1 to 29 degrees of freedom.
 _STUDENT = (
@@ -190,6 +194,16 @@ def of_passages(engine: "Engine", passages: Sequence[str]) -> list[Cost]:
     return [Cost(score.nats, score.bytes) for score in scores]
 
 
+def of_pairs(engine: "Engine", pairs: Sequence[Pair]) -> list[Cost]:
+    """Return what it costs the model to say the better of two answers, given that it says one of them.
+
+    −ln p(chosen)/(p(chosen) + p(rejected)) for each pair, over one "byte", so that the figure is per pair.
+    """
+    texts = [answer_ids(pair.conversation(side), engine.tokenizer) for pair in pairs for side in SIDES]
+    ln_p = np.array([one.ln_p for one in Scorer(engine).of_tokens(texts)]).reshape(-1, 2)
+    return [Cost(float(nats), 1) for nats in np.logaddexp(0, ln_p[:, 1] - ln_p[:, 0])]
+
+
 def general_text() -> list[str]:
     """Return passages of public-domain English that no recipe here trains on, about 40 kB."""
     found: list[str] = json.loads((resources.files("twofold.measure") / "prose.json").read_text("utf-8"))[
@@ -203,15 +217,18 @@ def compare(
     after: "Engine",
     conversations: dict[str, list[Conversation]],
     *,
+    pairs: Sequence[Pair] = (),
     most: int = 400,
     text: Sequence[str] | None = None,
     tasks: Sequence[str] = (),
     progress: Callable[[str], object] | None = None,
 ) -> list[Row]:
-    """Return a row per kind of conversation, one for general text, and one for each benchmark at hand.
+    """Return a row per kind of conversation, one for pairs if there are any, one for general text, and one
+    for each benchmark at hand.
 
-    `most`: conversations of each kind, the first ones. `text`: passages instead of the general ones.
-    `tasks`: benchmarks; the engines need two sequences for them. `progress` hears what is being measured.
+    `most`: conversations of each kind and pairs, the first ones. `text`: passages instead of the general
+    ones. `tasks`: benchmarks; the engines need two sequences for them. `progress` hears what is being
+    measured.
     """
     rows = []
     for name, some in conversations.items():
@@ -221,6 +238,8 @@ def compare(
             progress(name)
         both = [of_answers(engine, some[:most]) for engine in (before, after)]
         rows.append(row(name, *both))
+    if pairs:
+        rows.append(row(PAIRS, *(of_pairs(engine, pairs[:most]) for engine in (before, after))))
     if progress is not None:
         progress(GENERAL)
     passages = general_text() if text is None else text

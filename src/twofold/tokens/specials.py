@@ -33,6 +33,9 @@ _NAMED = (
 )
 SPECIALS: tuple[str, ...] = (*_NAMED, *(f"<|reserved_{n}|>" for n in range(32 - len(_NAMED))))
 
+# Good and bad, in this order: what a reward model says about an answer (measure/judge.py).
+VERDICTS = ("<|reserved_10|>", "<|reserved_11|>")
+
 # What a model may itself write inside its turn: in an assistant's message these stay tokens (see chat.py).
 SPOKEN = ("<think>", "</think>", "<tool_call>", "</tool_call>")
 

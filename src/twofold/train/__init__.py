@@ -2,9 +2,8 @@
 
 `pretrain` makes a base model from text, `finetune` teaches a model to answer from conversations, `plan` is
 the dial, `resume` goes on with a run that was stopped or killed. Under torchrun, several processes train one
-model. `improve` makes a model better at a task by rewards that check themselves. See docs/train.md.
-
-Not covered: preferences.
+model. `prefer` teaches a model which of two answers is better, or trains a reward model that says so.
+`improve` makes a model better at a task by rewards that check themselves. See docs/train.md.
 """
 
 from collections.abc import Callable
@@ -20,14 +19,16 @@ except ImportError as error:
 
 from twofold.train import finetune as _finetune
 from twofold.train import improve as _improve
+from twofold.train import prefer as _prefer
 from twofold.train import pretrain as _pretrain
 from twofold.train.finetune import FinetunePlan, finetune
 from twofold.train.folder import read_recipe
 from twofold.train.improve import ImproveConfig, Improved, improve
 from twofold.train.parallel import speaks
 from twofold.train.planning import plan
+from twofold.train.prefer import prefer
 from twofold.train.pretrain import Result, pretrain
-from twofold.train.settings import FinetuneConfig, PretrainConfig
+from twofold.train.settings import FinetuneConfig, PreferConfig, PretrainConfig
 from twofold.train.stopping import Stopped
 
 if TYPE_CHECKING:
@@ -35,13 +36,14 @@ if TYPE_CHECKING:
 
 _RUNS: dict[str, Callable[..., Result | Improved]] = {
     "pretrain": _pretrain.run, "finetune": _finetune.run, "improve": _improve.run,
+    "prefer": _prefer.run,
 }  # fmt: skip
 
 
 def resume(folder: str | Path, *, console: "Console | None" = None) -> Result | Improved:
     """Return the run of `folder`, finished: from its last checkpoint, or from its start if it has none.
 
-    Raises UsageError when the folder holds no run, and as `pretrain`, `finetune` and `improve` do.
+    Raises UsageError when the folder holds no run, and as `pretrain`, `finetune`, `prefer` and `improve` do.
     """
     return _RUNS[read_recipe(Path(folder)).kind](Path(folder), console=console)
 
@@ -51,12 +53,14 @@ __all__ = [
     "FinetunePlan",
     "ImproveConfig",
     "Improved",
+    "PreferConfig",
     "PretrainConfig",
     "Result",
     "Stopped",
     "finetune",
     "improve",
     "plan",
+    "prefer",
     "pretrain",
     "resume",
     "speaks",

@@ -1,20 +1,22 @@
 """What a finished run says about itself: its figures and its model's card."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from twofold.corpus import Corpus
+from twofold.measure.judge import TAG
 from twofold.parameters import Model
+from twofold.tokens.specials import VERDICTS
 from twofold.train.dial import Plan
 from twofold.train.evaluation import Score
 from twofold.train.folder import Recipe
 from twofold.train.loop import Trained
-from twofold.train.settings import FinetuneConfig, PretrainConfig
+from twofold.train.settings import FinetuneConfig, PreferConfig, PretrainConfig
 
 LIMITS = ["It is small: it writes fluent text and makes things up. Believe nothing it says."]
-PATHS = ("data", "val", "corpus", "model")
+PATHS = ("data", "val", "corpus", "model", "judge")
 
 
 def facts(score: Score, trained: Trained, wall_s: float) -> dict[str, Any]:
@@ -87,6 +89,50 @@ def of_finetuning(
     return {**card, "license": license_} if license_ else card
 
 
+def of_preference(
+    config: PreferConfig, recipe: Recipe, parent: Model, trained: Trained, name: str
+) -> dict[str, Any]:
+    """Return the card of a model that learned preferences, or of a reward model."""
+    before, facts, size = parent.card, recipe.result, parent.config.parameters
+    scored = [
+        {"name": "held-out pairs right", "value": round(facts["pair_accuracy"], 4), "split": "held out"}
+    ]
+    scored.append({**scored[0], "name": "by length alone", "value": round(facts["length_accuracy"], 4)})
+    if "wins" in facts:
+        won = {"name": "win rate over the model before", "split": f"by {facts['gold']}"}
+        scored.append({**won, "value": round(facts["wins"]["rate"], 4)})
+        equal = round(facts["wins"]["equal_length"], 4)
+        scored.append({**won, "name": "the same at equal length", "value": equal})
+    summary = f"A model of {size:,} parameters, tuned to what people prefer (DPO)."
+    if config.reward:
+        summary = (
+            f"A reward model of {size:,} parameters: behind an answer, the logit of {VERDICTS[0]} less "
+            f"that of {VERDICTS[1]} says how good it is."
+        )
+    card: dict[str, Any] = {
+        "name": name, "summary": summary,
+        "parents": [{"name": before.get("name") or config.model.stem}],
+        "data": [*before.get("data", []), *_named(recipe.data)],
+        "scores": [
+            *scored, *({**one, "name": f"{one['name']} (parent)"} for one in before.get("scores", [])),
+        ],
+        "samples": trained.samples,
+        "limits": LIMITS,
+        "training": facts,
+        "recipe": {
+            "kind": "prefer", "settings": public(recipe.settings), "plan": recipe.plan,
+            "parent": before.get("recipe", {}),
+        },
+    }  # fmt: skip
+    if config.reward:
+        card["tags"] = [TAG]
+        card["limits"] = [
+            "Its rewards compare answers to one question only. It writes nothing worth reading."
+        ]
+    license_ = config.license or before.get("license")
+    return {**card, "license": license_} if license_ else card
+
+
 def public(settings: dict[str, Any]) -> dict[str, Any]:
     """Return settings for a card, which others read: paths of this machine become names of files."""
 
@@ -99,7 +145,11 @@ def public(settings: dict[str, Any]) -> dict[str, Any]:
 
 
 def _sources(corpus: Corpus) -> list[dict[str, Any]]:
+    return _named(corpus.sources)
+
+
+def _named(sources: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     return [
         {"name": Path(source["path"]).name, "bytes": source["bytes"], "sha256": source["sha256"] or ""}
-        for source in corpus.sources
+        for source in sources
     ]

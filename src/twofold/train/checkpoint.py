@@ -187,7 +187,8 @@ def anchors(folder: Path) -> list[int]:
 
 def best(folder: Path) -> int | None:
     """Return the step of the checkpoint with the best held-out score, or None."""
-    scores = {step: facts_of(folder, step).get("bits_per_byte") for step in steps(folder)}
+    known = {step: facts_of(folder, step) for step in steps(folder)}
+    scores = {step: facts.get("rank", facts.get("bits_per_byte")) for step, facts in known.items()}  # as once
     scored = {step: score for step, score in scores.items() if isinstance(score, float)}
     return min(scored, key=lambda step: scored[step]) if scored else None
 

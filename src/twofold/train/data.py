@@ -33,6 +33,11 @@ class Batch:
     documents: Array
 
     @property
+    def size(self) -> int:
+        """The number of tokens that are read."""
+        return self.ids.size
+
+    @property
     def counted(self) -> int:
         """The number of targets that count."""
         return int((self.targets != IGNORED).sum())
@@ -41,8 +46,8 @@ class Batch:
 class Data(Protocol):
     """What the training loop needs to know of its data."""
 
-    def batch(self, step: int) -> Batch:
-        """Return the rows of a step (0-based)."""
+    def batch(self, step: int) -> Any:
+        """Return what a step (0-based) learns from: a Batch, or one of pairs."""
         ...
 
     @property

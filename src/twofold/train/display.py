@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 from rich.text import Text
 
-from twofold.train.evaluation import Score
+from twofold.train.evaluation import Scored
 from twofold.train.stopping import terminable
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ class Screen:
         self._task: TaskID | None = None
         self._loss_nats: float | None = None
         self._seconds_per_token = 0.0
-        self._score: Score | None = None
+        self._score: Scored | None = None
         self._line_s = 0.0
 
     def say(self, sentence: str, style: str = "") -> None:
@@ -88,18 +88,16 @@ class Screen:
     def _spell(self, run: "Run") -> str:
         pace = 1 / max(self._seconds_per_token, 1e-12)
         left_s = (run.schedule.steps - run.step) * run.elapsed_s / max(1, run.step)
-        value = f" · {self._score.bits_per_byte:.3f} bits per byte" if self._score else ""
+        value = f" · {self._score.short()}" if self._score else ""
         return (
             f"loss {self._loss_nats:.3f}{value} · {pace:,.0f} tokens/s · "
             f"{100 * run._utilisation(pace):.0f} % of peak · {duration(left_s)} left"
         )
 
-    def evaluated(self, run: "Run", score: Score) -> None:
+    def evaluated(self, run: "Run", score: Scored) -> None:
         """Show a score on the held-out text."""
         self._score = score
-        self.say(
-            f"step {run.step:,}: {score.bits_per_byte:.4f} bits per byte on {score.bytes:,} held-out bytes"
-        )
+        self.say(f"step {run.step:,}: {score.spell()}")
 
     def sampled(self, run: "Run", samples: Sequence[dict[str, str]]) -> None:
         """Show what the model wrote."""

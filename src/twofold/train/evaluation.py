@@ -9,7 +9,8 @@ Not covered: tasks, and text longer than the model's context.
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +22,7 @@ from twofold.train.sharding import Learner
 from twofold.train.transformer import Transformer
 
 EVALUATION_TOKENS = 4096  # per forward pass
+SCORE_KEYS = ("val_loss_nats", "bits_per_byte", "val_tokens", "val_bytes")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,6 +33,58 @@ class Score:
     bits_per_byte: float
     tokens: int
     bytes: int
+
+    @property
+    def rank(self) -> float:
+        """What runs and checkpoints are compared by: less is better."""
+        return self.loss_nats
+
+    def record(self) -> dict[str, Any]:
+        """Return the score as the log holds it."""
+        return dict(zip(SCORE_KEYS, dataclasses.astuple(self), strict=True))
+
+    def spell(self) -> str:
+        """Return the score as a person reads it."""
+        return f"{self.bits_per_byte:.4f} bits per byte on {self.bytes:,} held-out bytes"
+
+    def short(self) -> str:
+        """Return the same for the living line."""
+        return f"{self.bits_per_byte:.3f} bits per byte"
+
+    @staticmethod
+    def read(record: Mapping[str, Any]) -> "Score | None":
+        """Return the score in a record of the log, None when it holds none."""
+        values = [record.get(key) for key in SCORE_KEYS]
+        return None if None in values else Score(*values)  # type: ignore[arg-type]
+
+
+class Scored(Protocol):
+    """A score on what was held out, whatever is scored: `Score` here, `PairScore` of preferences."""
+
+    @property
+    def rank(self) -> float:
+        """What runs and checkpoints are compared by: less is better."""
+        ...
+
+    def record(self) -> dict[str, Any]:
+        """Return the score as the log holds it."""
+        ...
+
+    def spell(self) -> str:
+        """Return the score as a person reads it."""
+        ...
+
+    def short(self) -> str:
+        """Return the same for the living line."""
+        ...
+
+
+class Scorer(Protocol):
+    """What a run is judged by on the way."""
+
+    def score(self, net: Transformer, learner: Learner | None = None) -> Scored:
+        """Return the score of a network as it is now."""
+        ...
 
 
 class HeldOut:
@@ -69,7 +123,7 @@ class HeldOut:
 
     def batch(self, index: int) -> Batch:
         """Return the rows of one forward pass; the last one is shorter."""
-        batch = self.data.batch(index)
+        batch: Batch = self.data.batch(index)
         if index < self.batches - 1:
             return batch
         return Batch(*(array[: self._last_rows] for array in (batch.ids, batch.targets, batch.documents)))

@@ -19,7 +19,7 @@ from twofold.parameters import Model, save_gguf
 from twofold.parameters.families import FAMILIES
 from twofold.run import library
 from twofold.tokens import Tokenizer
-from twofold.train.curve import draw
+from twofold.train.curve import LOSS_NAMES, draw
 from twofold.train.transformer import Transformer
 
 SEPARATOR = "<|endoftext|>"  # begins every document
@@ -69,10 +69,12 @@ def with_end(tokenizer: Tokenizer, name: str) -> Tokenizer:
     return Tokenizer(vocabulary)
 
 
-def write_files(folder: Path, model: Model, file_type: str) -> Path:
+def write_files(
+    folder: Path, model: Model, file_type: str, judged: tuple[str, str] = ("bits_per_byte", LOSS_NAMES[1])
+) -> Path:
     """Write model.gguf, run.c, tokenizer.json, loss.svg and card.md into a run folder.
 
-    Returns the path of model.gguf.
+    `judged`: which figure of the log is drawn beside the loss, and its name. Returns the path of model.gguf.
     """
     path = folder / "model.gguf"
     with atomic_write(folder / "run.c") as file:
@@ -81,8 +83,9 @@ def write_files(folder: Path, model: Model, file_type: str) -> Path:
     model.tokenizer.save(folder / "tokenizer.json")
     records = runlog.read(folder / "metrics.jsonl")
     losses = [(r["step"], r["loss_nats"]) for r in records if r.get("loss_nats") is not None]
-    scores = [(r["step"], r["bits_per_byte"]) for r in records if r.get("bits_per_byte") is not None]
-    write_text(folder / "loss.svg", draw(losses, scores))
+    key, name = judged
+    scores = [(r["step"], r[key]) for r in records if r.get(key) is not None]
+    write_text(folder / "loss.svg", draw(losses, scores, (LOSS_NAMES[0], name)))
     write_text(folder / "card.md", spell(model.card))
     return path
 

@@ -5,11 +5,12 @@ conversations share a row but do not see each other. Rates are a fraction of pre
 in a straight line; the run ends early when held-out conversations get worse. All weights are trained, or
 adapters of a low rank. Afterwards the model is compared with what it was, so that forgetting is seen.
 
-Not covered: preferences.
+Not covered: preferences (prefer.py).
 """
 
 import dataclasses
 import time
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
@@ -23,19 +24,20 @@ from twofold.parameters import Model, load
 from twofold.parameters.families import FAMILIES
 from twofold.run import load as open_engine
 from twofold.tokens import Tokenizer
+from twofold.tokens.conversation import Conversation
+from twofold.tokens.pair import Pair
 from twofold.train import cards, checkpoint, dial, machine, parallel
 from twofold.train.adapters import Adapted
 from twofold.train.appointment import read_decisions
 from twofold.train.display import Screen, duration
-from twofold.train.evaluation import Score
 from twofold.train.export import from_model, to_model, with_end, write_files
 from twofold.train.folder import Recipe, new_folder, read_recipe, restore, write_recipe
 from twofold.train.loop import Trained
 from twofold.train.optimiser import OptimizerConfig
-from twofold.train.patience import PatientRun, best, scores
+from twofold.train.patience import PatientRun
 from twofold.train.planning import shared
 from twofold.train.pretrain import Result
-from twofold.train.settings import FinetuneConfig, plain
+from twofold.train.settings import FinetuneConfig, PreferConfig, plain
 from twofold.train.step import StepPlan, set_up
 from twofold.train.talk import Talk, model_file, prepare
 from twofold.train.transformer import Transformer
@@ -168,7 +170,7 @@ def _finish(
     folder = one.folder
     net = one.learner.whole()
     assert net is not None
-    step, score = _best_weights(one, net)
+    step, score = one.take_best(net)
     if isinstance(net, Adapted):
         net = net.merged()
     wall_s = one.before_s + time.monotonic() - began
@@ -177,7 +179,7 @@ def _finish(
     card = cards.of_finetuning(config, recipe, parent, talk.kinds, trained, config.name or folder.name)
     path = write_files(folder, to_model(net, tokenizer, card), config.file_type)
     if config.compare:
-        rows = _compared(config, path, talk, one.plan.context, screen)
+        rows = compared(config, path, one.plan.context, screen, talk.held_out_texts())
         facts["changes"] = [row.record() for row in rows]
         card = {**card, "scores": [*(row.score() for row in rows), *card["scores"]]}
         write_files(folder, to_model(net, tokenizer, card), config.file_type)
@@ -189,28 +191,23 @@ def _finish(
     return Result(folder, path, score or trained.score, trained, wall_s)
 
 
-def _best_weights(one: PatientRun, net: Transformer) -> tuple[int, Score | None]:
-    """Give the network the weights that did best on held-out conversations; return their step and score."""
-    known = scores(one.folder)
-    step = best(one.folder) if one.patience else None
-    if step is not None and step != one.step:
-        state = checkpoint.load(checkpoint.place(one.folder / "checkpoints", step))
-        with torch.no_grad():
-            for name, parameter in net.named().items():
-                parameter.copy_(state.tensors[f"model.{name}"])
-        return step, known.get(step)
-    return one.step, known.get(one.step)
-
-
-def _compared(config: FinetuneConfig, path: Path, talk: Talk, context: int, screen: Screen) -> list[Row]:
-    """Return the comparison of the model with what it was, after showing it."""
+def compared(
+    config: FinetuneConfig | PreferConfig,
+    path: Path,
+    context: int,
+    screen: Screen,
+    conversations: dict[str, list[Conversation]],
+    pairs: Sequence[Pair] = (),
+) -> list[Row]:
+    """Return the comparison of the model in `path` with the one it was made from, after showing it."""
     with screen.busy("comparing with the model before"):
         engines = [
             open_engine(model, threads=config.threads, context=context, sequences=COMPARED_TOGETHER)
             for model in (model_file(config.model), path)
         ]
-        texts = talk.held_out_texts()
-        rows = compare(engines[0], engines[1], texts, most=MOST_COMPARED, tasks=config.tasks)
+        rows = compare(
+            engines[0], engines[1], conversations, pairs=pairs, most=MOST_COMPARED, tasks=config.tasks
+        )
     table = Table(*HEADINGS, box=None, pad_edge=False, header_style="dim")
     for cells in spelled(rows):
         table.add_row(*cells)
@@ -229,15 +226,9 @@ def _start(
 ) -> PatientRun:
     """Return the run, at its last checkpoint if it has one."""
     steps = _step_plan(config, chosen)
-    net: Transformer
-    if config.lora:
-        if team.size > 1 and config.layout == "shards":
-            raise UsageError("Adapters are trained with a copy on each process: leave out layout=shards.")
-        net = from_model(parent, compute=set_up(steps), kind=Adapted)
-        net.adapt(config.lora, config.seed)
-    else:
-        net = from_model(parent, compute=set_up(steps))
-    net.to(chosen.device)
+    if config.lora and team.size > 1 and config.layout == "shards":
+        raise UsageError("Adapters are trained with a copy on each process: leave out layout=shards.")
+    net = network(parent, config.lora, config.seed, set_up(steps)).to(chosen.device)
     tokenizer = with_end(parent.tokenizer, TURN_END)
     prompts = [
         tokenizer.chat([{"role": "user", "content": text}], add_generation_prompt=True)
@@ -248,6 +239,15 @@ def _start(
     one.patience = config.patience
     one.resume()
     return one
+
+
+def network(parent: Model, lora: int, seed: int, compute: torch.dtype) -> Transformer:
+    """Return the network to train: all of the model, or adapters of the rank `lora` to it."""
+    if not lora:
+        return from_model(parent, compute=compute)
+    net = from_model(parent, compute=compute, kind=Adapted)
+    net.adapt(lora, seed)
+    return net
 
 
 def open_parent(path: Path) -> Model:

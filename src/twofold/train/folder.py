@@ -19,7 +19,7 @@ from twofold.base import config as configs
 from twofold.base.errors import BadFileError, UsageError
 from twofold.base.files import write_text
 
-Kind = Literal["pretrain", "finetune", "improve"]
+Kind = Literal["pretrain", "finetune", "improve", "prefer"]
 T = TypeVar("T")
 
 

@@ -33,7 +33,7 @@ from twofold.train import checkpoint
 from twofold.train.appointment import Appointment
 from twofold.train.data import Data
 from twofold.train.display import Screen
-from twofold.train.evaluation import HeldOut, Score, sample
+from twofold.train.evaluation import Score, Scored, Scorer, sample
 from twofold.train.guard import Guard
 from twofold.train.keeper import keeper
 from twofold.train.parallel import ALONE, Several, SilentLog, Team, losses_told
@@ -45,14 +45,13 @@ from twofold.train.transformer import Transformer
 
 Read = Callable[[Path], checkpoint.State]
 SAMPLE_TOKENS = 48
-SCORE_KEYS = ("val_loss_nats", "bits_per_byte", "val_tokens", "val_bytes")
 
 
 @dataclasses.dataclass(frozen=True)
 class Trained:
     """How a run went: its last held-out score, steps, tokens, seconds in the loop, and share of the peak."""
 
-    score: Score
+    score: Any
     steps: int
     tokens: int
     elapsed_s: float
@@ -63,11 +62,13 @@ class Trained:
 class Run:
     """One run in its folder: the network, its optimiser, and where it stands."""
 
+    read_score: Callable[[dict[str, Any]], Any] = staticmethod(Score.read)
+
     def __init__(
         self,
         net: Transformer,
         data: Data,
-        held_out: HeldOut,
+        held_out: Scorer,
         tokenizer: Tokenizer,
         plan: StepPlan,
         folder: Path,
@@ -92,7 +93,7 @@ class Run:
         self.tokens = 0
         self.before_s = 0.0  # spent in earlier sessions of this run
         self._began = time.monotonic()
-        self.score: Score | None = None
+        self.score: Scored | None = None
         self.samples: list[dict[str, str]] = []
         self.appointment = Appointment(folder, plan, team, screen.decided)
 
@@ -150,8 +151,7 @@ class Run:
             if record.get("step", 0) > self.step:
                 break
             self.samples = record.get("samples", self.samples)
-            if "bits_per_byte" in record:
-                self.score = Score(*(record[key] for key in SCORE_KEYS))
+            self.score = self.read_score(record) or self.score
 
     def state(self) -> checkpoint.State:
         """Return where the run stands; the tensors are its own, not copies."""
@@ -170,7 +170,7 @@ class Run:
             "went_back": self.went_back,
             "due": list(self.due),
             "anchor": anchor,
-            "bits_per_byte": self.score.bits_per_byte if anchor and self.score else None,
+            "rank": self.score.rank if anchor and self.score else None,
         }
         return checkpoint.State(self.step, tensors, facts)
 
@@ -240,7 +240,7 @@ class Run:
         batch = self.data.batch(self.step + self.shift)
         scale = self.schedule.scale(self.step)
         with stopping.abandoning():
-            loss_nats = float(gradients(self.net, batch, self.plan.micro_rows, self.learner))
+            loss_nats = self._gradients(batch)
         loss_nats, asked = self.team.mean(loss_nats, float(stopping.came))
         stopping.agreed = self.team.size > 1 and asked > 0
         norm, refused = math.nan, self.guard.refuses(loss_nats)
@@ -249,7 +249,7 @@ class Run:
             refused = None if math.isfinite(norm) else "its gradient is no number"
         self.optimiser.drop_gradients()
         self.step += 1
-        self.tokens += batch.ids.size
+        self.tokens += batch.size
         self._note_what_is_due()
         seconds = time.perf_counter() - began
         log.write(
@@ -258,8 +258,8 @@ class Run:
             gradient_norm=norm,
             lr_scale=scale,
             tokens=self.tokens,
-            tokens_per_s=batch.ids.size / seconds,
-            utilisation=self._utilisation(batch.ids.size / seconds),
+            tokens_per_s=batch.size / seconds,
+            utilisation=self._utilisation(batch.size / seconds),
             elapsed_s=self.elapsed_s,
             **({} if refused is None else {"skipped": refused}),
         )
@@ -267,9 +267,13 @@ class Run:
             log.catch_up()
         if refused is None:
             self.guard.took(loss_nats)
-            self.screen.step(self, loss_nats, batch.ids.size, seconds)
+            self.screen.step(self, loss_nats, batch.size, seconds)
         else:
             self._skip(log, loss_nats, refused)
+
+    def _gradients(self, batch: Any) -> float:
+        """Add the gradients of a batch to the parameters; return its loss in nats."""
+        return float(gradients(self.net, batch, self.plan.micro_rows, self.learner))
 
     def _note_what_is_due(self) -> None:
         ends = self.step == self.schedule.steps
@@ -316,8 +320,7 @@ class Run:
         with stopping.abandoning():
             score = self.held_out.score(self.net, self.learner)
         self.score = score
-        facts = dict(zip(SCORE_KEYS, dataclasses.astuple(self.score), strict=True))
-        log.write(step=self.step, **facts, evaluation_s=time.perf_counter() - began)
+        log.write(step=self.step, **score.record(), evaluation_s=time.perf_counter() - began)
         self.screen.evaluated(self, self.score)
 
     def _sample(self, log: RunLog, stopping: Stopping) -> None:

@@ -21,7 +21,7 @@ from twofold.train.display import Screen
 from twofold.train.keeper import Rule
 from twofold.train.optimiser import OptimizerConfig
 from twofold.train.parallel import team
-from twofold.train.settings import FinetuneConfig, PretrainConfig
+from twofold.train.settings import PretrainConfig, TuningConfig
 from twofold.train.step import StepPlan, flops_per_token
 
 START_S = 4.0  # python and torch were loaded before the clock here starts
@@ -194,8 +194,8 @@ def step_plan(config: PretrainConfig, chosen: dial.Plan) -> StepPlan:
     )  # fmt: skip
 
 
-def shared(config: PretrainConfig | FinetuneConfig) -> dict[str, Any]:
-    """Return what both kinds of run hand to the loop as it stands in their settings."""
+def shared(config: PretrainConfig | TuningConfig) -> dict[str, Any]:
+    """Return what all kinds of run hand to the loop as it stands in their settings."""
     rule = Rule(
         seconds=config.checkpoint_s, steps=config.checkpoint_steps, keep=config.checkpoint_keep,
         keep_best=config.checkpoint_best, share=config.checkpoint_share,

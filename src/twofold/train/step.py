@@ -74,8 +74,10 @@ def flops_per_token(config: ModelConfig) -> float:
     return 6.0 * (config.parameters - lookups + attention)
 
 
-def gradients(net: Transformer, batch: Batch, micro_rows: int, learner: Learner | None = None) -> Tensor:
-    """Add the gradients of a batch's mean loss to the parameters; return that loss in nats.
+def gradients(
+    net: Transformer, batch: Batch, micro_rows: int, learner: Learner | None = None, weight: float = 1.0
+) -> Tensor:
+    """Add the gradients of a batch's mean loss, times `weight`, to the parameters; return that loss in nats.
 
     With a `learner` on several processes, each does its rows; the mean of what they return is the loss.
     """
@@ -91,6 +93,6 @@ def gradients(net: Transformer, batch: Batch, micro_rows: int, learner: Learner 
         )
         with learner.micro_batch(last=start + micro_rows >= len(batch.ids)):
             loss = learner.loss(ids, targets, documents) / counted
-            loss.backward()  # type: ignore[no-untyped-call]
+            (loss if weight == 1.0 else weight * loss).backward()  # type: ignore[no-untyped-call]
         total += loss.detach()
     return total

@@ -8,7 +8,7 @@ Not covered: corpora that do not fit into memory, if there are several.
 """
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from twofold.base.errors import UsageError
@@ -21,7 +21,7 @@ from twofold.tokens.conversation import Conversation
 from twofold.train import rehearsal
 from twofold.train.data import Conversations, Data, Mixture
 from twofold.train.evaluation import HeldOut, HeldOutMixture
-from twofold.train.settings import FinetuneConfig
+from twofold.train.settings import FinetuneConfig, TuningConfig
 
 FEW = 10  # own answers that are not worth reading
 
@@ -34,7 +34,7 @@ class Talk:
     weights: list[float] | None
     tokenizer: Tokenizer
 
-    def data(self, config: FinetuneConfig, context: int, rows: int) -> Data:
+    def data(self, config: TuningConfig, context: int, rows: int) -> Data:
         """Return what the loop reads."""
         how = dict(
             context=context, rows=rows, seed=config.seed, shuffle=config.shuffle,
@@ -104,7 +104,13 @@ def prepare(
     weights = list(config.weights) or None
     if config.rehearse:
         before = weights or [float(len(corpus.train)) for corpus in kinds.values()]
-        own = _rehearsed(config, folder, tokenizer, context, say)
+        asked = (
+            message["content"]
+            for one in conversations(list(config.data), bad=lambda _: None)
+            for message in one.messages
+            if message["role"] == "user" and isinstance(message["content"], str)
+        )
+        own = rehearsed(config, folder, tokenizer, context, asked, say)
         weights = [weight / sum(before) * (1 - config.rehearse) for weight in before]
         weights += [config.rehearse / len(own)] * len(own)
         kinds |= own
@@ -125,7 +131,7 @@ def names(data: Sequence[str]) -> list[str]:
 
 
 def _prepared(
-    config: FinetuneConfig, folder: Path, paths: list[str], tokenizer: Tokenizer, context: int
+    config: TuningConfig, folder: Path, paths: list[str], tokenizer: Tokenizer, context: int
 ) -> Corpus:
     return prepare_conversations(
         paths, folder, tokenizer=tokenizer, val_fraction=config.val_fraction, seed=config.seed,
@@ -133,26 +139,21 @@ def _prepared(
     )  # fmt: skip
 
 
-def _rehearsed(
-    config: FinetuneConfig, folder: Path, tokenizer: Tokenizer, context: int, say: Callable[[str], object]
-) -> dict[str, Corpus]:
-    """Return the corpora of the model's own answers, to what the conversations do not ask, and own text.
+def rehearsed(
+    config: TuningConfig, folder: Path, tokenizer: Tokenizer, context: int, asked: Iterable[str],
+    say: Callable[[str], object],
+) -> dict[str, Corpus]:  # fmt: skip
+    """Return the corpora of the model's own answers, to what is not `asked` elsewhere, and of its own text.
 
     Of a model that was never taught to answer there is only text.
     """
     path, text = folder / "own-answers.jsonl", folder / "corpus" / rehearsal.TEXT
     if not path.exists() or not (text / DESCRIPTION_FILE).exists():
         say("Letting the model answer general questions and write, to rehearse what it knows …")
-        asked = {
-            rehearsal.plain(message["content"])
-            for one in conversations(list(config.data), bad=lambda _: None)
-            for message in one.messages
-            if message["role"] == "user" and isinstance(message["content"], str)
-        }
         engine = open_engine(
             model_file(config.model), context=context, sequences=rehearsal.TOGETHER, threads=config.threads
         )
-        rehearsal.write(engine, path, seed=config.seed, avoid=asked)
+        rehearsal.write(engine, path, seed=config.seed, avoid=set(map(rehearsal.plain, asked)))
         rehearsal.own_text(engine, text, seed=config.seed, source=str(config.model))
     own = {rehearsal.TEXT: open_corpus(text)}
     if path.read_bytes().count(b"\n") < FEW:

@@ -30,6 +30,10 @@ def command(
     seed: models.Seed = None,
     threads: models.Threads = None,
     think: models.Think = None,
+    judge: Annotated[
+        str | None,
+        typer.Option("--judge", metavar="REWARD", help="A reward model: it chooses among `--set best_of=8`."),
+    ] = None,
     settings: models.Settings = None,
 ) -> None:
     """Talk to a model in the terminal. Nothing leaves the machine.
@@ -57,12 +61,15 @@ def command(
     )
     notes = terminal.error_console()
     path = models.find(model)
-    engine = models.open_engine(str(path), chosen, thinks=budget is not None)
+    side_by_side = chosen.best_of if judge is not None else 1
+    engine = models.open_engine(str(path), chosen, thinks=budget is not None, sequences=side_by_side)
 
     def widen() -> "Engine":
         return models.open_engine(str(path), chosen, thinks=True)
 
     chat = conversation.Conversation(engine, chosen, system, budget, widen)
+    if judge is not None:
+        chat.judge = models.open_judge(judge, chosen)
     if prompt is not None:
         conversation.one_shot(chat, prompt, notes)
     elif terminal.interactive():

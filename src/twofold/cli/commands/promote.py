@@ -1,13 +1,14 @@
 """`twofold promote`: make a run's model the default, if it wins."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 if TYPE_CHECKING:
     from twofold.measure.compare import Row
     from twofold.tokens.conversation import Conversation
+    from twofold.tokens.pair import Pair
 
 SECTION = "Train"
 EXAMPLE = ("twofold promote RUN", "make a tuned model the default, if it is better than the present one")
@@ -28,9 +29,9 @@ def command(
 ) -> None:
     """Make a run's model the default that chat, complete and probe open, if it wins.
 
-    Both models answer the run's held-out conversations, read general text, and are asked the benchmarks at
-    hand. The new one wins when it is better on some conversations beyond doubt (a paired test), and on
-    nothing worse beyond doubt by more than the margin. The one before is kept: `twofold rollback`.
+    Both models answer the run's held-out conversations or pairs, read general text, and are asked the
+    benchmarks at hand. The new one wins when it is better on some of the first beyond doubt (a paired test),
+    and on nothing worse beyond doubt by more than the margin. The one before is kept: `twofold rollback`.
     """
     from rich.table import Table
 
@@ -47,14 +48,17 @@ def command(
     if files.sha256(candidate) == files.sha256(present):
         raise UsageError(f"{folder.name} is the default already.")
     held_out = _held_out(folder)
-    if not held_out:
+    pairs = _pairs(folder)
+    if not held_out and not pairs:
         raise UsageError(f"{folder} holds no held-out conversations: only tuned models are promoted.")
+    if _recipe(folder).get("settings", {}).get("reward"):
+        raise UsageError(f"{folder.name} is a reward model: it judges answers and gives none.")
     console = terminal.console()
     with terminal.error_console().status("Asking both models …"):
         engines = [
             load(path, threads=threads, context=_window(folder), sequences=4) for path in (present, candidate)
         ]
-        rows = compare.compare(engines[0], engines[1], held_out, tasks=compare.TASKS)
+        rows = compare.compare(engines[0], engines[1], held_out, pairs=pairs, tasks=compare.TASKS)
     table = Table(*compare.HEADINGS, box=None, pad_edge=False, header_style="dim")
     for cells in compare.spelled(rows):
         table.add_row(*cells)
@@ -100,10 +104,24 @@ def _held_out(folder: Path) -> "dict[str, list[Conversation]]":
     return {name: some for name, some in found.items() if some}
 
 
+def _pairs(folder: Path) -> "list[Pair]":
+    """Return the held-out pairs of a preference run, none of others."""
+    import json
+
+    from twofold.tokens.pair import check_pair
+
+    path = folder / "pairs" / "val.jsonl"
+    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+    return [check_pair(json.loads(line), path.name, f"{path}, line {n}") for n, line in enumerate(lines, 1)]
+
+
 def _window(folder: Path) -> int | None:
     """Return the length of the rows that a run learned from, None when it does not say."""
+    context = _recipe(folder).get("plan", {}).get("context")
+    return context if isinstance(context, int) else None
+
+
+def _recipe(folder: Path) -> "dict[str, Any]":
     import tomllib
 
-    plan = tomllib.loads((folder / "recipe.toml").read_text(encoding="utf-8")).get("plan", {})
-    context = plan.get("context")
-    return context if isinstance(context, int) else None
+    return tomllib.loads((folder / "recipe.toml").read_text(encoding="utf-8"))

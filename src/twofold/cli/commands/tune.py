@@ -67,7 +67,7 @@ def command(
     else:
         named = models.default_name() if model is None else Path(model).name.removesuffix(".gguf")
         how: dict[str, Any] = {
-            "model": _place(model), "out": out, "time": time, "seed": seed or 0, "lora": lora or 0,
+            "model": models.start(model), "out": out, "time": time, "seed": seed or 0, "lora": lora or 0,
             "name": f"{named}-tuned",
         }  # fmt: skip
         chosen = _on_labels(how) if not on else _on_files(on, how)
@@ -80,13 +80,6 @@ def command(
             f"  twofold promote {result.folder}",
             markup=False, soft_wrap=True,
         )  # fmt: skip
-
-
-def _place(model: str | None) -> Path:
-    """Return the model to start from; of a run the folder, whose weights are not rounded."""
-    path = models.find(model)
-    folder = path.parent
-    return folder if path.name == "model.gguf" and (folder / "recipe.toml").is_file() else path
 
 
 def _on_files(on: list[str], how: dict[str, Any]) -> "FinetuneConfig":
