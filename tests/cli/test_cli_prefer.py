@@ -58,6 +58,11 @@ def test_a_judge_is_made_and_chooses_in_the_chat(twofold, small, pairs, tmp_path
     told = twofold("chat", small, "-p", "Hello", *choose, "--seed", "1", "-n", "5", "-t", "1")
     assert told.code == 0, told.err
     assert "5 tokens" in told.err
+    thought = twofold(
+        "chat", small, "-p", "Hello", *choose, "--seed", "1", "-n", "5", "-t", "1", "--think", "60"
+    )
+    assert thought.code == 0, thought.err
+    assert "by its score of" in thought.err or "before an answer had ended" in thought.err
     assert "is no reward model" in twofold("chat", small, "-p", "a", "--judge", small).said
     ran = twofold("prefer", small, "--on", pairs, "--judge", "small-judge", "--out", tmp_path / "run", *SMALL)
     assert ran.code == 0, ran.err

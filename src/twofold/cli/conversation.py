@@ -189,7 +189,9 @@ class Conversation:
             episode.messages[:0] = self.messages[:1] if self._system else []
             return self._prompts.ids(episode)
 
-        question, sampler = ask(prompt, ids, asked), self._sampler()
+        judge = self.judge
+        scorer = None if judge is None else lambda texts: judge.rewards([(self.messages, t) for t in texts])
+        question, sampler = ask(prompt, ids, asked, scorer=scorer), self._sampler()
         outcome = thinking.spend(self.engine, question, self.budget, sampler, self.chosen, notes)
         how = thinking.show(outcome, self.engine, ids, sampler, printer, notes, strip=True)
         return how, outcome.found.thought if outcome.found else ""
