@@ -6,7 +6,7 @@ For each seed and task a fresh model of 0.9M parameters learns by imitation for 
 asked problems that it never trained on, with budgets that double. `countdown`: a checker tells a right answer
 from a wrong one without knowing it. `connect4`: a game against a teacher who looks one stone ahead; search
 knows the rules and not the teacher. `multiplication`: nothing tells a right answer, but the model thinks
-before it answers, and answers can vote. Beside the policy's own way (twofold/think) stand others at the same
+before it answers, and answers can vote (asked for by --tasks). Beside the policy's own way (twofold/think) stand others at the same
 budget, so that it is seen what turns time into accuracy: the likeliest answer, a vote, the likeliest of many,
 the best of many by the checker, search without the model, thoughts without a vote.
 
@@ -54,7 +54,7 @@ class Domain:
     ways: tuple[str, ...]
 
 
-DOMAINS = (
+ALL = (
     Domain(
         "countdown", 20_000, (25, 50, 100, 200, 400, 800), 200,
         ("tree search, checked", "best of n, checked", "vote", "likeliest of n"),
@@ -64,6 +64,8 @@ DOMAINS = (
         "multiplication", 40_000, (16, 32, 64, 128, 256), 200, ("thoughts and a vote", "thoughts alone")
     ),
 )  # fmt: skip
+DOMAINS = {domain.task: domain for domain in ALL}
+USUAL = "countdown,connect4"
 
 
 @dataclass(frozen=True)
@@ -72,7 +74,7 @@ class Study:
 
     out: Path
     seeds: int
-    domains: tuple[Domain, ...] = DOMAINS
+    domains: tuple[Domain, ...]
     layers: int = 4
     width: int = 128
     threads: int | None = None
@@ -220,9 +222,15 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, default=Path("runs/time-for-accuracy"), help="(%(default)s)")
     parser.add_argument("--seeds", type=int, default=3, help="(%(default)s)")
+    parser.add_argument("--tasks", default=USUAL, help=f"of {', '.join(DOMAINS)} (%(default)s)")
     parser.add_argument("--threads", type=int, help="default: all cores")
+    options = vars(parser.parse_args())
+    names = options.pop("tasks").split(",")
+    if unknown := [name for name in names if name not in DOMAINS]:
+        parser.error(f"there is no task {unknown[0]!r}: choose among {', '.join(DOMAINS)}")
     try:
-        print(study(Study(**vars(parser.parse_args())), Console(stderr=True)))
+        given = Study(**options, domains=tuple(DOMAINS[name] for name in names))
+        print(study(given, Console(stderr=True)))
     except KeyboardInterrupt:
         return 130
     except TwofoldError as error:

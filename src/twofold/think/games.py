@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 EXPLORE = 1.5  # how much the model's liking counts against what was seen
 SIDE_BY_SIDE = 8  # simulations in a pass at most, and at most a share of what was done so far, since they
 _SHARE = 1 / 16  # do not know of each other
+ALIKE = 0.5  # the share of a liking that goes to all moves alike: a sure model would never look elsewhere
 PLAYOUTS = 4  # games played out at random from a new position
 
 
@@ -169,8 +170,8 @@ class GameSearch:
     def _read(self, nodes: Sequence[_Node]) -> None:
         """Give positions their moves, and ask how likely each is."""
         for node, priors in zip(nodes, self._liking([node.position for node in nodes]), strict=True):
-            node.moves, node.priors = node.position.moves(), priors
-            node.children = [None] * len(priors)
+            node.moves, node.children = node.position.moves(), [None] * len(priors)
+            node.priors = [(1 - ALIKE) * prior + ALIKE / len(priors) for prior in priors]
 
 
 class ModelLiking:
