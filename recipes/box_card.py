@@ -151,8 +151,10 @@ def with_calculator(engine: Engine) -> dict[str, str]:
 
 
 def answer(engine: Engine, messages: list[dict[str, Any]], tools: list[dict[str, Any]] | None = None) -> str:
-    """Return the model's next answer, sampled with a fixed seed."""
+    """Return the model's next answer, sampled with a fixed seed; nothing when its window is full."""
     ids = engine.tokenizer.chat(messages, tools=tools, add_generation_prompt=True)
+    if len(ids) >= engine.context:
+        return ""
     return "".join(
         engine.stream(ids, max_tokens=200, sampler=Sampler(temperature=0.5, top_p=0.9, seed=1))
     ).strip()

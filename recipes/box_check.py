@@ -43,7 +43,7 @@ MOST_TOKENS = 220
 SEQUENCES = 32
 DEMO = "demo, wholly right"
 NATURAL = "eval/clinc150_test.jsonl.zst"
-SHOULD_DECLINE = ("unknown, says so", "passage, not said", "no tool", "people's wordings, declines")
+PEOPLES = "people's wordings, declines"
 DECLINES = ("not know", "not told", "not say")
 
 
@@ -79,7 +79,7 @@ def natural(data: Path, count: int, seed: int) -> list[Item]:
         rows = [row for _, row in records(stream, str(path)) if row["label"] in box_sets.answers()]
     answer = {"role": "assistant", "content": "", "either": ["cannot", "not know"]}
     return [
-        Item("people's wordings, declines", [{"role": "user", "content": row["text"]}], [], answer, -1)
+        Item(PEOPLES, [{"role": "user", "content": row["text"]}], [], answer, -1)
         for row in random.Random(seed).sample(rows, min(count, len(rows)))
     ]
 
@@ -138,11 +138,16 @@ def score(some: Sequence[Item], said: Sequence[str]) -> dict[str, dict[str, floa
         found[item.group].append(verdict)
         if item.group.startswith("demo,"):
             demos[item.talk] = demos.get(item.talk, True) and verdict
-        if any(f" {words} " in plain(text) for words in DECLINES):
-            declined.append(item.group in SHOULD_DECLINE)
+        if declines(text):
+            declined.append(item.group == PEOPLES or declines(item.answer["content"]))
     found[DEMO] = [*demos.values()]
     found["don't know, precision"] = declined
     return {name: share(found[name]) for name in sorted(found)}
+
+
+def declines(text: str) -> bool:
+    """Return whether an answer says that it does not know."""
+    return any(f" {words} " in plain(text) for words in DECLINES)
 
 
 def share(verdicts: Sequence[bool]) -> dict[str, float]:

@@ -28,7 +28,7 @@ def nothing(rng: random.Random, side: Side) -> Talk:
     thing = thing.lower() if kind == "a word" else thing
     question = wordings(f"unknown {kind}").draw(rng, side, n=thing, year=rng.randint(1700, 2024))
     forms = (f"I do not know {thing}.", f"I do not know {thing}. It is not in what I read.")
-    return Talk("unknown", [user(roughly(rng, question)), says(rng.choice(forms), NOT_KNOWN, thing)])
+    return Talk("unknown", [user(roughly(rng, question)), says(rng.choice(forms), NOT_KNOWN)])
 
 
 def work(rng: random.Random) -> str:
