@@ -96,3 +96,22 @@ def test_what_does_not_go_is_said(twofold, arguments, complaint):
     result = twofold("prefer", *arguments)
     assert result.code == 2
     assert complaint in result.said
+
+
+def test_a_curve_is_drawn_in_letters_spaced_by_its_root():
+    from twofold.cli import curves
+    from twofold.measure.overoptimisation import Curve, Point
+
+    climbs = [
+        Curve("a run", [Point(kl, reward, 0.1, "") for kl, reward in ((0, 0), (1, 0.2), (4, 0.5), (9, 0.3))]),
+        Curve("best of n", [Point(0, 0, 0, ""), Point(1.2, 0.1, 0, "")]),
+    ]
+    shown = curves.of_climb(climbs)
+    assert [one.held_out for one in shown] == [[(4, 0.5)], [(1.2, 0.1)]]
+    for plain in (False, True):
+        rows = curves.draw(shown, 60, root=True, plain=plain).plain.splitlines()
+        assert max(map(len, rows)) <= 60
+        top = next(row for row in rows if "*" in row)
+        # A distance of 4 lies at two thirds of the way to 9 on a scale of roots.
+        assert top.index("*") - 8 == pytest.approx(2 / 3 * 50, abs=4)
+        assert rows[-1].split()[0] == "0"

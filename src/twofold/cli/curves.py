@@ -38,7 +38,8 @@ def draw(curves: Sequence["Curve"], width: int, *, plain: bool = False, root: bo
     canvas = Canvas(max(20, min(width, 100) - _LABEL - 2), ROWS, plain=plain)
     for curve in curves:
         for (x, y), (next_x, next_y) in zip(curve.line, curve.line[1:], strict=False):
-            for share in (0.0, 0.25, 0.5, 0.75):
+            steps = 24 if root else 4  # few points lie far apart
+            for share in (step / steps for step in range(steps)):
                 between = x + share * (next_x - x) if root else x * (next_x / x) ** share
                 canvas.dot(*place(between, y + share * (next_y - y)))
     for number, curve in enumerate(curves):
@@ -79,10 +80,11 @@ def letter(number: int) -> str:
 
 def _root_scale(x1: float, columns: int) -> str:
     """Return the line of numbers below an axis that is spaced by the root: 0, a 25th, …, the end."""
-    cells = [" "] * (columns + _LABEL + 8)
+    cells = [" "] * (columns + _LABEL + 2)
     for share in (0.0, 0.2, 0.4, 0.6, 0.8, 1.0):
         name = f"{x1 * share**2:.3g}"
         start = _LABEL + 2 + int(share * (columns - 1)) - len(name) // 2
+        start = min(start, _LABEL + 2 + columns - len(name))
         cells[start : start + len(name)] = name
     return "".join(cells).rstrip()
 
