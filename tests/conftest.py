@@ -10,6 +10,8 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 # A ladder that this machine keeps, or its user's hardware table, must not change what tests see.
 os.environ["XDG_DATA_HOME"] = os.environ["XDG_CONFIG_HOME"] = os.path.join(os.path.dirname(__file__), "none")
 
+import sys  # noqa: E402
+from collections.abc import Iterator  # noqa: E402
 from pathlib import Path  # noqa: E402
 
 import pytest  # noqa: E402
@@ -30,3 +32,11 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no test data at {folder}; set TWOFOLD_DATA to the folder that holds pretrain/ and sft/")
     return folder
+
+
+@pytest.fixture(autouse=True)
+def _denormal_numbers() -> Iterator[None]:
+    """Give other tests in this process back what training switches off: numbers almost zero."""
+    yield
+    if "torch" in sys.modules:
+        sys.modules["torch"].set_flush_denormal(False)
