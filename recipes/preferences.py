@@ -15,8 +15,8 @@ learned from: by DPO, by DPO under length control, and by reward models with and
 alone would get stands beside each. The dialogues contain offensive text: they are read, not shown.
 
 Everything of one seed lies in --out/STUDY-SEED; what is finished there is used again, what was interrupted
-goes on. At the end the table, which also lies in --out, is printed. On two cores `sums` is a matter of
-minutes and `people` of a quarter of an hour.
+goes on. At the end the table, which also lies in --out, is printed. On two cores `sums` takes minutes,
+`people` a quarter of an hour.
 """
 
 import argparse
