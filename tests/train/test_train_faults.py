@@ -19,6 +19,7 @@ from twofold.base import runlog  # noqa: E402
 from twofold.base.errors import TwofoldError  # noqa: E402
 from twofold.train import Stopped, checkpoint, loop, planning, pretrain, resume  # noqa: E402
 from twofold.train.data import Windows  # noqa: E402
+from twofold.train.evaluation import HeldOut  # noqa: E402
 from twofold.train.folder import read_recipe  # noqa: E402
 from twofold.train.guard import GuardConfig  # noqa: E402
 from twofold.train.keeper import Keeper  # noqa: E402
@@ -202,7 +203,7 @@ def test_a_signal_saves_at_once_and_says_how_to_go_on(
         elif where == "gradients":
             patch.setattr(loop, "gradients", striking(loop, "gradients", 9))
         elif where == "evaluation":
-            patch.setattr(loop.HeldOut, "score", striking(loop.HeldOut, "score", 3))
+            patch.setattr(HeldOut, "score", striking(HeldOut, "score", 3))
         else:
             patch.setattr(loop, "sample", striking(loop, "sample", 1))
         with pytest.raises(Stopped):
