@@ -8,7 +8,7 @@ question is asked again, in wordings of which some were never taught, and the an
 one; the benchmarks whose data is at hand must be unchanged within their error, the model's own answers and
 general text cost what they cost before within one per cent; and after `twofold rollback` the old answers are
 back. Prints the time of each part. Exit code 1 if anything is
-not so. About three minutes of two cores.
+not so. About a minute of two cores.
 """
 
 import argparse
