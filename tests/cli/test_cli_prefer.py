@@ -87,7 +87,7 @@ def test_labels_are_pairs(twofold, small, own):
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [
-        (("--resume", "x", "--reward"), "does not go with --reward"),
+        (("--resume", "x", "--reward"), "does not go together with --reward"),
         (("nothing", "--on", "x.jsonl"), "no model 'nothing'"),
         (("--resume", "x"), "x is not the folder of a run"),
     ],

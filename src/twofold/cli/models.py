@@ -1,10 +1,10 @@
 """Opening a model from the command line: what MODEL may be, and the settings of generation."""
 
 import secrets
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -22,6 +22,14 @@ MODEL_HELP = (
     "until another is promoted."
 )
 
+Model = Annotated[str | None, typer.Argument(metavar="MODEL", help=MODEL_HELP)]
+RunTime = Annotated[
+    str | None, typer.Option("--time", metavar="TIME", help="At most so long: 90s, 20m, 1h30m.")
+]
+Lora = Annotated[
+    int | None,
+    typer.Option("--lora", metavar="RANK", min=1, help="Train adapters of this rank instead of all weights."),
+]
 Temperature = Annotated[
     float | None, typer.Option("--temp", metavar="X", help="0 always takes the likeliest; 1 samples as is.")
 ]
@@ -66,6 +74,13 @@ Settings = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Any other setting; a wrong key lists them."),
 ]
+
+
+def alone(resume: Path | None, given: Mapping[str, Any]) -> None:
+    """Raise UsageError when a run is to be resumed and settings of a new one are given; by option's name."""
+    used = [name for name, value in given.items() if value]
+    if resume is not None and used:
+        raise UsageError(f"--resume takes the run's own settings; it does not go together with {used[0]}.")
 
 
 @dataclass(frozen=True, kw_only=True)

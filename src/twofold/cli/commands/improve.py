@@ -51,8 +51,7 @@ def command(
         "MODEL": model, "--on": on, "--time": time, "--imitate": imitate, "--out": out, "--seed": seed,
         "--set": settings,
     }  # fmt: skip
-    if resume is not None and (used := [name for name, value in given.items() if value]):
-        raise UsageError(f"--resume takes the run's own settings; it does not go together with {used[0]}.")
+    models.alone(resume, given)
     if resume is None and (model is None or on is None):
         raise UsageError(
             "Say which model and at what: `twofold improve MODEL --on TASK`, or go on with --resume RUN."

@@ -19,7 +19,7 @@ REHEARSE = 0.5  # the weight of a model's own answers when it learns from labels
 
 
 def command(
-    model: Annotated[str | None, typer.Argument(metavar="MODEL", help=models.MODEL_HELP)] = None,
+    model: models.Model = None,
     on: Annotated[
         list[str] | None,
         typer.Option(
@@ -42,15 +42,8 @@ def command(
             help="Who gives the gold reward: a reward model or a task; default: one made of half the pairs.",
         ),
     ] = None,
-    time: Annotated[
-        str | None, typer.Option("--time", metavar="TIME", help="At most so long: 90s, 20m, 1h30m.")
-    ] = None,
-    lora: Annotated[
-        int | None,
-        typer.Option(
-            "--lora", metavar="RANK", min=1, help="Train adapters of this rank instead of all weights."
-        ),
-    ] = None,
+    time: models.RunTime = None,
+    lora: models.Lora = None,
     out: models.RunFolder = None,
     resume: models.Resume = None,
     seed: models.RunSeed = None,
@@ -60,16 +53,12 @@ def command(
 
     The run ends where the gold reward turns, whose curve is drawn. Ctrl-C saves; --resume goes on.
     """
-    from twofold.base.errors import UsageError
-
     given = {
         "MODEL": model, "--on": on, "--labels": labels, "--reward": reward,
         "--length-control": length_control, "--judge": judge, "--time": time, "--lora": lora, "--out": out,
         "--seed": seed, "--set": settings,
     }  # fmt: skip
-    used = [name for name, value in given.items() if value]
-    if resume is not None and used:
-        raise UsageError(f"--resume takes the run's own settings; it does not go with {used[0]}.")
+    models.alone(resume, given)
 
     from twofold import train
     from twofold.base import config as configs

@@ -49,15 +49,18 @@ def command(
 
     The plan is printed before the first step. Ctrl-C saves; --resume goes on.
     """
+    from twofold.base.errors import UsageError
+
     flags = {
         "PATH": paths, "--time": time, "--flops": flops, "--depth": depth, "--out": out, "--val": val,
         "--vocab": vocab, "--seed": seed, "--set": settings,
     }  # fmt: skip
-    _check([name for name, value in flags.items() if value], resuming=resume is not None)
+    models.alone(resume, flags)
+    if resume is None and not paths:
+        raise UsageError("Say what to read: `twofold train FOLDER`, or go on with a run: `--resume RUN`.")
 
     from twofold import train
     from twofold.base import config as configs
-    from twofold.base.errors import UsageError
     from twofold.cli import terminal
     from twofold.train.dial import ShapeConfig
 
@@ -77,16 +80,6 @@ def command(
         result = train.pretrain(config, console=console)
     if train.speaks():
         _tell(result)
-
-
-def _check(given: list[str], *, resuming: bool) -> None:
-    """Raise UsageError, saying which of the options that were given do not go together."""
-    from twofold.base.errors import UsageError
-
-    if resuming and given:
-        raise UsageError(f"--resume takes the run's own settings; it does not go together with {given[0]}.")
-    if not resuming and "PATH" not in given:
-        raise UsageError("Say what to read: `twofold train FOLDER`, or go on with a run: `--resume RUN`.")
 
 
 def _tell(result: "Result | Improved") -> None:

@@ -19,7 +19,7 @@ REHEARSE = 0.6  # the share of a model's own answers when it learns from labels 
 
 
 def command(
-    model: Annotated[str | None, typer.Argument(metavar="MODEL", help=models.MODEL_HELP)] = None,
+    model: models.Model = None,
     on: Annotated[
         list[str] | None,
         typer.Option(
@@ -28,15 +28,8 @@ def command(
             help="Conversations (messages in .jsonl); a weight is the file's share; default: your labels.",
         ),
     ] = None,
-    time: Annotated[
-        str | None, typer.Option("--time", metavar="TIME", help="At most so long: 90s, 20m, 1h30m.")
-    ] = None,
-    lora: Annotated[
-        int | None,
-        typer.Option(
-            "--lora", metavar="RANK", min=1, help="Train adapters of this rank instead of all weights."
-        ),
-    ] = None,
+    time: models.RunTime = None,
+    lora: models.Lora = None,
     out: models.RunFolder = None,
     resume: models.Resume = None,
     seed: models.RunSeed = None,
@@ -47,15 +40,8 @@ def command(
     The plan is printed first, a comparison with the model before at the end. Ctrl-C saves; --resume goes on.
     Without --on it learns what you said by /fix and /compare in the chat, and rehearses what it knew.
     """
-    from twofold.base.errors import UsageError
-
-    given = [
-        name for name, value in {"--on": on, "--time": time, "--out": out, "--set": settings}.items() if value
-    ]
-    if resume is not None and (given or model):
-        raise UsageError(
-            f"--resume takes the run's own settings; it does not go with {(given or ['MODEL'])[0]}."
-        )
+    given = {"--on": on, "--time": time, "--lora": lora, "--out": out, "--seed": seed, "--set": settings}
+    models.alone(resume, {**given, "MODEL": model})
 
     from twofold import train
     from twofold.base import config as configs
