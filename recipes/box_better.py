@@ -16,36 +16,27 @@ import box_check
 from box_turns import OWN_KEYS, Message, right
 from rich.console import Console
 
-import twofold.train
 from twofold.base.files import write_text
 from twofold.run import load as open_engine
-from twofold.train import ImproveConfig, improve, resume
+from twofold.train import ImproveConfig, PreferConfig, improve, prefer, resume
 
 TASK = "word_problems"
 ASKED, DRAWN, CHOOSING = 300, 11, 7  # conversations of each kind for pairs; seeds of pairs and of the choice
 JUDGED = 100  # conversations of each kind to choose by
-LEAST_PAIRS = 100
 
 
 def preferred(model: Path, folder: Path, console: Console, *, threads: int | None, device: Any) -> Path:
-    """Return the run folder of the model after preferring, or that of `model` when it is not better.
-
-    A twofold without preferences leaves the stage out, and says so.
-    """
-    config = getattr(twofold.train, "PreferConfig", None)
-    if config is None:
-        console.print("This twofold cannot prefer yet: the stage is left out.")
-        return model
+    """Return the run folder of the model after preferring, or that of `model` when it is not better."""
 
     def begin() -> None:
         path = folder.with_name("mistakes.jsonl")
         if not path.exists() or not path.stat().st_size:
             console.print(f"{mistakes(model / 'model.gguf', path, threads):,} pairs from its own mistakes.")
-        settings = dict(
+        config = PreferConfig(
             model=model, data=(str(path),), out=folder, name="twofold-box", epochs=1.0, keep_back=0.0,
             rehearse=0.0, device=device, threads=threads, file_type="F32",
         )  # fmt: skip
-        twofold.train.prefer(config(**settings), console=console)  # type: ignore[attr-defined]
+        prefer(config, console=console)
 
     return kept(model, folder, begin, console, threads)
 

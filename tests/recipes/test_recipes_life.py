@@ -19,6 +19,7 @@ import zstandard
 from box_turns import spelled
 from rich.console import Console
 
+from twofold.corpus.pairs import pairs
 from twofold.parameters import card as cards
 from twofold.parameters import load
 from twofold.run.library import CompilerError, compiler
@@ -134,6 +135,9 @@ def test_pairs_are_made_of_the_models_own_mistakes(lived: tuple[Path, str], tmp_
         assert chosen["role"] == rejected["role"] == "assistant"
         assert "must" not in chosen
         assert rejected["content"].strip()
+    found = list(pairs([str(path)]))  # what `twofold prefer` reads
+    assert len(found) == count
+    assert any(one.tools for one in found) == any("tools" in record for record in records)
 
 
 @pytest.mark.parametrize(("after", "kept"), [(0.6, True), (0.5, False), (0.4, False)])
