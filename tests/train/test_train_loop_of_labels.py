@@ -87,7 +87,7 @@ def test_a_model_that_does_not_win_stays_out(twofold, base, tmp_path):
     assert "--on takes FILE or FILE:WEIGHT" in twofold("tune", base.folder, "--on", "talk.jsonl:much")[1]
     default.rollback()
     assert "holds no held-out" in twofold("promote", base.folder)[1]
-    assert "does not go with --on" in twofold("tune", "--resume", "x", "--on", "y")[1]
+    assert "does not go together with --on" in twofold("tune", "--resume", "x", "--on", "y")[1]
 
 
 def made(name, difference, error):
