@@ -12,17 +12,15 @@ import argparse
 import json
 import os
 import random
-import signal
-import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "train"))
+from _killing import killed
 from pairs_made import fresh, lines, write
 
 from twofold.base import runlog
@@ -52,42 +50,19 @@ def main() -> int:
         start = ["prefer", str(model), "--on", str(data)]
         start += [part for setting in FLAGS for part in ("--set", setting)]
         results = [
-            killed(folder, what, [*start, *more], options.kills, chance) for what, more in KINDS.items()
+            compared(folder, what, [*start, *more], options.kills, chance) for what, more in KINDS.items()
         ]
     return max(results)
 
 
-def killed(folder: Path, what: str, start: list[str], kills: int, chance: random.Random) -> int:
+def compared(folder: Path, what: str, start: list[str], kills: int, chance: random.Random) -> int:
     """Return 0 when a run that is killed again and again ends as one left alone."""
-    place = {name: folder / f"{what}-{name}" for name in ("whole", "killed")}
-    began = time.monotonic()
-    assert twofold([*start, "--out", str(place["whole"])]).wait() == 0
-    alone_s = time.monotonic() - began
-    command, done = [*start, "--out", str(place["killed"])], 0
-    while done < kills:
-        process = twofold(command)
-        time.sleep(chance.uniform(0.3, 1.0) * alone_s)
-        if process.poll() is None:
-            process.send_signal(signal.SIGKILL)
-            done += 1
-        code = process.wait()
-        if (place["killed"] / "recipe.toml").exists():
-            command = ["prefer", "--resume", str(place["killed"])]
-        if code == 0:
-            break
-    assert twofold(command).wait() == 0
-    same = left(place["whole"]) == left(place["killed"])
-    one, other = (load(folder / "model.gguf").tensors for folder in place.values())
-    same = same and all(np.array_equal(one[name], other[name]) for name in one)
+    whole, struck = (folder / f"{what}-{name}" for name in ("whole", "killed"))
+    done = killed(start, whole, struck, kills, chance)
+    one, other = (load(place / "model.gguf").tensors for place in (whole, struck))
+    same = left(whole) == left(struck) and all(np.array_equal(one[name], other[name]) for name in one)
     print(f"{what}: {done} kills, {'the same to the last bit' if same else 'DIFFERENT'}", flush=True)
     return 0 if same else 1
-
-
-def twofold(arguments: list[str]) -> "subprocess.Popen[bytes]":
-    """Return a command that was started, silent."""
-    return subprocess.Popen(
-        [sys.executable, "-m", "twofold", *arguments], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
 
 
 def left(folder: Path) -> list[Any]:

@@ -11,14 +11,12 @@ import argparse
 import json
 import os
 import random
-import signal
-import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 
 import numpy as np
+from _killing import killed
 
 from twofold.base import runlog
 from twofold.parameters import load
@@ -43,7 +41,7 @@ def main() -> int:
         os.environ["XDG_DATA_HOME"] = str(folder / "data")
         base = made(folder, chance)
         kinds = [("all weights", []), ("adapters", ["--lora", "4"])]
-        return max([killed(folder, base, what, more, options.kills, chance) for what, more in kinds])
+        return max([compared(folder, base, what, more, options.kills, chance) for what, more in kinds])
 
 
 def made(folder: Path, chance: random.Random) -> Path:
@@ -74,38 +72,15 @@ def made(folder: Path, chance: random.Random) -> Path:
     return pretrain(config).folder
 
 
-def killed(folder: Path, base: Path, what: str, more: list[str], kills: int, chance: random.Random) -> int:
+def compared(folder: Path, base: Path, what: str, more: list[str], kills: int, chance: random.Random) -> int:
     """Return 0 when a run that is killed again and again ends as one left alone."""
     flags = [part for setting in FLAGS for part in ("--set", setting)]
     on = ["--on", str(folder / "talk.jsonl:3"), "--on", str(folder / "tools.jsonl:1")]
-    place = {name: folder / f"{name}-{what.split()[0]}" for name in ("whole", "killed")}
-    start = {name: ["tune", str(base), *on, *flags, *more, "--out", str(out)] for name, out in place.items()}
-    began = time.monotonic()
-    assert twofold(start["whole"]).wait() == 0
-    alone_s = time.monotonic() - began
-    command, done = start["killed"], 0
-    while done < kills:
-        process = twofold(command)
-        time.sleep(chance.uniform(0.4, 1.0) * alone_s)
-        if process.poll() is None:
-            process.send_signal(signal.SIGKILL)
-            done += 1
-        code = process.wait()
-        if (place["killed"] / "recipe.toml").exists():
-            command = ["tune", "--resume", str(place["killed"])]
-        if code == 0:
-            break
-    assert twofold(command).wait() == 0
-    same = equal(place["whole"], place["killed"])
-    print(f"{what}: {done} kills, {'the same to the last bit' if same else 'DIFFERENT'}")
+    whole, struck = (folder / f"{name}-{what.split()[0]}" for name in ("whole", "killed"))
+    done = killed(["tune", str(base), *on, *flags, *more], whole, struck, kills, chance)
+    same = equal(whole, struck)
+    print(f"{what}: {done} kills, {'the same to the last bit' if same else 'DIFFERENT'}", flush=True)
     return 0 if same else 1
-
-
-def twofold(arguments: list[str]) -> "subprocess.Popen[bytes]":
-    """Return a command that was started, silent."""
-    return subprocess.Popen(
-        [sys.executable, "-m", "twofold", *arguments], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
 
 
 def equal(first: Path, second: Path) -> bool:
