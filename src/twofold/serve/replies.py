@@ -7,23 +7,37 @@ mark is put there for the model, and what it goes on with is the answer (Muennig
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
-from typing import Literal
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
 
 from twofold.base.errors import TwofoldError
+from twofold.run import Step
 from twofold.run.batcher import Answering
-from twofold.serve.asking import Wish
 from twofold.serve.models import Served
 from twofold.serve.refusals import Refusal
 from twofold.think.writing import Thoughts
-from twofold.tokens.speech import Piece, Speech
+from twofold.tokens.speech import Call, Piece, Speech
+
+if TYPE_CHECKING:
+    from twofold.serve.asking import Wish
 
 Finish = Literal["stop", "length", "calls"]
+
+
+@dataclass
+class Said:
+    """A whole answer: its text, thoughts and calls, and the steps that the text is made of."""
+
+    text: str = ""
+    thought: str = ""
+    calls: list[Call] = field(default_factory=list)
+    steps: list[Any] = field(default_factory=list)
 
 
 class Reply:
     """One answer. Iterate once; then `finish`, `stopped` (by which string) and the counts of tokens hold."""
 
-    def __init__(self, served: Served, wish: Wish) -> None:
+    def __init__(self, served: Served, wish: "Wish") -> None:
         """Hand the request to the batcher. Raises UsageError, Busy or Closed."""
         self.served, self.wish = served, wish
         self.finish: Finish = "stop"
@@ -43,9 +57,27 @@ class Reply:
         """How many of the prompt's tokens need not be read again."""
         return self._first.cached_tokens
 
+    @property
+    def read(self) -> list[Step]:
+        """The steps as which the prompt's tokens would have come, but the first; with `echo`, at the end."""
+        return self._first.prompt if self.wish.echo else []
+
     def cancel(self) -> None:
         """Stop writing; nobody reads it any more."""
         self._answering.cancel()
+
+    async def whole(self) -> Said:
+        """Return the answer when it is whole."""
+        said = Said()
+        async for piece in self:
+            if piece.call:
+                said.calls.append(piece.call)
+            elif piece.kind == "text":
+                said.text += piece.text
+                said.steps += piece.notes
+            else:
+                said.thought += piece.text
+        return said
 
     async def __aiter__(self) -> AsyncIterator[Piece]:
         """Yield the pieces as they are certain. Raises TwofoldError when the model broke down."""
@@ -54,7 +86,7 @@ class Reply:
                 thought: list[int] = []
                 async for piece in self._thoughts(thought):
                     yield piece
-                ids = [*self.wish.ids, *self._marks.opening, *thought, *self._marks.closing]
+                ids = [*self.wish.ids, *self._opening(), *thought, *self._marks.closing]
                 self._answering = self._submit(thinking=False, ids=ids)
             async for piece in self._said():
                 yield piece
@@ -69,7 +101,7 @@ class Reply:
             return batcher.submit(
                 wish.ask(ids=ids, max_tokens=max(1, min(wish.max_tokens, left)), constraint=constraint)
             )
-        ids = [*ids, *self._marks.opening]
+        ids = [*ids, *self._opening()]
         most = min(wish.thoughts or 1, left - min(wish.max_tokens, left // 4) - 8)
         if most < 1:
             raise Refusal("invalid", "There is no room for thoughts beside this prompt: shorten it.")
@@ -104,7 +136,7 @@ class Reply:
             strip=wish.chat and not wish.goes_on and wish.constraint is None,
         )
         async for step in self._answering:
-            if step.id in self._stop_ids:
+            if step.id in self._stop_ids or not wish.max_tokens:  # nothing is wanted but the prompt's own
                 break
             self.tokens += 1
             for piece in speech.take(step.id, step):
