@@ -117,6 +117,11 @@ class Models:
         """Have a model in memory."""
         await self._load(name)
 
+    def put(self, served: Served) -> None:
+        """Serve a model that is in memory already."""
+        self._given[served.name] = served.path
+        self._loaded[served.name] = served
+
     async def unload(self, name: str) -> bool:
         """Take a model out of memory, cancelling its answers; return whether it was there."""
         async with self._changing:

@@ -6,6 +6,7 @@ mark is put there for the model, and what it goes on with is the answer (Muennig
 """
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
@@ -44,6 +45,7 @@ class Reply:
         self.stopped: str | None = None
         self.tokens = self.thought_tokens = 0
         self.calls = 0
+        self.first_ns = 0  # when the first token came
         self._marks = Thoughts(served.engine.tokenizer)
         self._stop_ids = served.engine.tokenizer.stop_ids
         if wish.thoughts is not None and not self._marks.known:
@@ -115,7 +117,7 @@ class Reply:
             if step.id == self._marks.close_id or step.id in self._stop_ids:
                 break
             made.append(step.id)
-            self.tokens += 1
+            self._count()
             self.thought_tokens += 1
             for piece in speech.take(step.id):
                 yield piece
@@ -138,7 +140,7 @@ class Reply:
         async for step in self._answering:
             if step.id in self._stop_ids or not wish.max_tokens:  # nothing is wanted but the prompt's own
                 break
-            self.tokens += 1
+            self._count()
             for piece in speech.take(step.id, step):
                 yield self._counted(piece)
             if speech.stopped is not None:
@@ -158,6 +160,10 @@ class Reply:
             (i for i in reversed(self.wish.ids) if i in (self._marks.open_id, self._marks.close_id)), -1
         )
         return self._marks.known and last == self._marks.open_id and not self.wish.goes_on
+
+    def _count(self) -> None:
+        self.tokens += 1
+        self.first_ns = self.first_ns or time.monotonic_ns()
 
     def _counted(self, piece: Piece) -> Piece:
         self.calls += piece.kind == "call"

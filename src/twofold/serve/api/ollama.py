@@ -192,26 +192,23 @@ def _generate_piece(said: str, thought: str, calls: list[Any]) -> dict[str, Any]
 
 async def _answer(request: Request, reply: Reply, form: Any, began: int, loaded: int) -> Result:
     head = {"model": request.body["model"]}
-    read = 0
-
     def end() -> dict[str, Any]:
         request.count([reply])
         now = time.monotonic_ns()
+        read = reply.first_ns or now
         return {
             "done": True,
             "done_reason": "length" if reply.finish == "length" else "stop",
             "total_duration": now - began,
             "load_duration": loaded - began,
             "prompt_eval_count": reply.prompt_tokens,
-            "prompt_eval_duration": max(1, (read or now) - loaded),
+            "prompt_eval_duration": max(1, read - loaded),
             "eval_count": reply.tokens,
-            "eval_duration": max(1, now - (read or now)),
+            "eval_duration": max(1, now - read),
         }
 
     async def lines() -> AsyncIterator[str]:
-        nonlocal read
         async for piece in reply:
-            read = read or time.monotonic_ns()
             parts = (piece.text, "") if piece.kind == "text" else ("", piece.text)
             said = form(*parts, [piece.call] if piece.call else [])
             yield _line({**head, "created_at": _now(), **said, "done": False})
