@@ -79,7 +79,8 @@ class CBackend:
     ) -> tuple[int, Floats, int]:
         """See Backend."""
         p_V = np.array(logits_V, np.float32)
-        ids = np.asarray(recent[-sampling.RECENT :], np.int32)
+        penalised = sampler.repetition_penalty != 1
+        ids = np.asarray(recent[-sampling.RECENT :] if penalised else [], np.int32)
         how = library.Sampling(
             sampler.temperature,
             sampler.top_p,
