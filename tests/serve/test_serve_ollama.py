@@ -1,5 +1,7 @@
 """Ollama's own client."""
 
+from collections.abc import Iterator
+
 import ollama
 import pytest
 from serving import Serving, teach
@@ -15,8 +17,9 @@ GREEDY = {"temperature": 0}
 
 
 @pytest.fixture
-def client(serving: Serving) -> ollama.Client:
-    return ollama.Client(serving.url)
+def client(serving: Serving) -> Iterator[ollama.Client]:
+    with ollama.Client(serving.url) as made:
+        yield made
 
 
 def test_a_chat_and_its_stream(client: ollama.Client) -> None:

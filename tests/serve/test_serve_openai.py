@@ -166,7 +166,7 @@ def test_a_mistake_is_answered_in_a_sentence(
 
 
 def test_models_are_listed_and_the_first_is_the_default(client: openai.OpenAI, serving: Serving) -> None:
-    assert [model.id for model in client.models.list()] == ["box", "tiny"]
+    assert [model.id for model in client.models.list()][:2] == ["box", "tiny"]
     assert client.models.retrieve("tiny").id == "tiny"
     with pytest.raises(openai.NotFoundError):
         client.models.retrieve("none/such")

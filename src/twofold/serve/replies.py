@@ -66,7 +66,7 @@ class Reply:
     @property
     def read(self) -> list[Step]:
         """The steps as which the prompt's tokens would have come, but the first; with `echo`, at the end."""
-        return self._first.prompt if self.wish.echo else []
+        return self._first.echo
 
     def cancel(self) -> None:
         """Stop writing; nobody reads it any more."""
@@ -104,9 +104,8 @@ class Reply:
         left = self.served.engine.context - len(ids)
         if not thinking:
             constraint = wish.constraint() if wish.constraint else None
-            return batcher.submit(
-                wish.ask(ids=ids, max_tokens=max(1, min(wish.max_tokens, left)), constraint=constraint)
-            )
+            most = min(wish.max_tokens, max(1, left))
+            return batcher.submit(wish.ask(ids=ids, max_tokens=most, constraint=constraint, echo=wish.echo))
         ids = [*ids, *self._opening()]
         most = min(self._budget or 1, left - min(wish.max_tokens, left // 4) - 8)
         if most < 1:
@@ -142,7 +141,7 @@ class Reply:
             strip=wish.chat and not wish.goes_on and wish.constraint is None,
         )
         async for step in self._answering:
-            if step.id in self._stop_ids or not wish.max_tokens:  # nothing is wanted but the prompt's own
+            if step.id in self._stop_ids:
                 break
             self._count()
             for piece in speech.take(step.id, step):
