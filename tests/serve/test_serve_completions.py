@@ -6,6 +6,9 @@ import openai
 import pytest
 from serving import Serving
 
+from twofold import run
+from twofold.measure.likelihood import Scorer
+
 START = "Once upon a time"
 
 
@@ -71,3 +74,34 @@ def test_a_mistake_is_answered_in_a_sentence(client: openai.OpenAI, change, sent
 
 def test_a_prompt_without_a_text_starts_a_document(client: openai.OpenAI) -> None:
     assert client.completions.create(model="box", prompt="", max_tokens=3).usage.prompt_tokens == 1
+
+
+def test_the_prompts_own_tokens_get_probabilities(client: openai.OpenAI, serving: Serving) -> None:
+    """What lm-evaluation-harness asks for: ids, echo, one more token, and its way to read the answer."""
+    context, ending = "The sun is", " hot. The moon is not."
+    serving.post("/api/generate", {"model": "box"})
+    served = serving.served("box")
+    ids = served.engine.tokenizer.encode(context + ending)
+    size = len(served.engine.tokenizer.encode(context))
+    found = client.completions.create(
+        model="box", prompt=[ids], max_tokens=1, temperature=0, logprobs=1, echo=True, seed=1234
+    ).choices[0]
+    assert found.text.startswith(context + ending)
+    assert found.logprobs.token_logprobs[0] is None
+    values = found.logprobs.token_logprobs[size:-1]
+    tops = found.logprobs.top_logprobs[size:-1]
+    assert len(values) == len(ids) - size
+    (likelihood,) = Scorer(run.load(served.path, threads=1)).likelihoods([(context, ending)])
+    assert sum(values) == pytest.approx(likelihood.ln_p, abs=1e-4)
+    greedy = all(value == max(top.values()) for value, top in zip(values, tops, strict=True))
+    assert greedy == likelihood.greedy
+    only = client.completions.create(model="box", prompt=ids, max_tokens=0, logprobs=0, echo=True).choices[0]
+    assert only.text == context + ending
+    assert only.logprobs.token_logprobs[1:] == pytest.approx(found.logprobs.token_logprobs[1:-1])
+    stream = client.completions.create(
+        model="box", prompt=ids, max_tokens=1, temperature=0, logprobs=1, echo=True, stream=True
+    )
+    streamed = [
+        value for chunk in stream if (given := chunk.choices[0].logprobs) for value in given.token_logprobs
+    ]
+    assert streamed == found.logprobs.token_logprobs

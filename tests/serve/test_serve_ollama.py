@@ -54,7 +54,7 @@ def test_models_are_listed_shown_loaded_and_unloaded(client: ollama.Client, serv
     assert [model.model for model in client.list().models][:2] == ["box", "tiny"]
     shown = client.show("tiny")
     assert "completion" in shown.capabilities
-    assert shown.modelinfo["qwen3.context_length"] == 512
+    assert shown.modelinfo["qwen3.context_length"] == 2048
     client.generate("tiny", "")
     assert "tiny" in [model.model for model in client.ps().models]
     assert client.generate("tiny", "", keep_alive=0).done_reason == "unload"
