@@ -320,7 +320,8 @@ class Batcher:
             if not self._write(writing, steps) or len(steps) > 1 or steps[0].id != guess:
                 break
             right, writing.known = right + 1, writing.known + 1
-        self._pacer.judged(right, len(guesses))
+        if guesses:
+            self._pacer.judged(right, len(guesses))
         return row
 
     def _read_back(self, writing: _Writing, logits_NV: Floats) -> None:
