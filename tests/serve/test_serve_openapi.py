@@ -1,6 +1,5 @@
 """The OpenAPI document holds, and what is made from it never breaks the server."""
 
-import pytest
 import schemathesis
 from hypothesis import HealthCheck, settings
 from schemathesis.checks import not_a_server_error
