@@ -24,11 +24,11 @@ import dataclasses
 import datetime
 import json
 import secrets
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from twofold.base import files, home
+from twofold.base import files, home, ledger
 from twofold.base.errors import BadFileError, UsageError
 
 Message = dict[str, Any]
@@ -109,7 +109,7 @@ class Labels:
         """Return the labels in order, each with its last note. Raises BadFileError for a damaged line."""
         notes: dict[str, str] = {}
         found: list[dict[str, Any]] = []
-        for number, record in self._records():
+        for number, record in ledger.read(self.path):
             try:
                 if record["kind"] == "why":
                     notes[record["of"]] = record["why"]
@@ -148,32 +148,8 @@ class Labels:
         return id_
 
     def _add(self, record: dict[str, Any]) -> None:
-        self.folder.mkdir(parents=True, exist_ok=True)
         now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-        line = json.dumps({"time": now, "who": home.user(), **record}, ensure_ascii=False) + "\n"
-        start = "\n" if self._torn() else ""  # after a torn line, a whole one begins anew
-        files.append(self.path, (start + line).encode("utf-8", "replace"))
-
-    def _torn(self) -> bool:
-        """Return whether the file does not end with a line's end."""
-        if not self.path.exists() or not self.path.stat().st_size:
-            return False
-        with open(self.path, "rb") as file:
-            file.seek(-1, 2)
-            return file.read(1) != b"\n"
-
-    def _records(self) -> Iterator[tuple[int, dict[str, Any]]]:
-        lines = self.path.read_bytes().split(b"\n") if self.path.exists() else []
-        for number, line in enumerate(lines, 1):
-            if not line.strip():
-                continue
-            try:
-                record = json.loads(line)
-                if not isinstance(record, dict):
-                    raise ValueError("no object")
-            except ValueError:
-                continue  # torn: what was not written whole was never confirmed
-            yield number, record
+        ledger.add(self.path, {"time": now, "who": home.user(), **record})
 
     # ---- instructions
 
