@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from twofold.base.errors import BadFileError, TwofoldError
-from twofold.pull.web import Broken, open_url
+from twofold.pull.web import BrokenError, open_url
 
 Tell = Callable[[int], object]  # hears how many bytes of the file there are
 Stopped = Callable[[], bool]
@@ -25,7 +25,7 @@ WAIT_S = 0.5  # before the second attempt; doubled each time
 _PIECE = 1 << 20
 
 
-class Stop(TwofoldError):
+class StoppedError(TwofoldError):
     """Whoever asked for a download wants it no more; what has come is kept."""
 
 
@@ -42,8 +42,8 @@ class Wanted:
 def fetch(wanted: Wanted, into: Path, tell: Tell, stopped: Stopped = lambda: False) -> None:
     """Bring a file to `into`, going on where an earlier attempt ended; nothing is done if it is there.
 
-    Raises BadFileError when what came has another hash, Stop when `stopped` says so, TwofoldError when the
-    server does not give it after several attempts.
+    Raises BadFileError when what came has another hash, StoppedError when `stopped` says so, TwofoldError
+    when the server does not give it after several attempts.
     """
     if into.exists():
         tell(wanted.size)
@@ -54,7 +54,7 @@ def fetch(wanted: Wanted, into: Path, tell: Tell, stopped: Stopped = lambda: Fal
     while (before := _size(part)) != wanted.size or not part.exists():
         try:
             _go_on(wanted, part, tell, stopped)
-        except Broken as error:
+        except BrokenError as error:
             failed = 0 if _size(part) > before else failed + 1
             if failed >= TRIES:
                 raise TwofoldError(f"{error} {_kept(part)}") from error
@@ -72,7 +72,7 @@ def fetch(wanted: Wanted, into: Path, tell: Tell, stopped: Stopped = lambda: Fal
 
 
 def _go_on(wanted: Wanted, part: Path, tell: Tell, stopped: Stopped) -> None:
-    """Fetch what is missing in one request. Raises Broken when less came."""
+    """Fetch what is missing in one request. Raises BrokenError when less came."""
     have = _size(part)
     if have > wanted.size:
         have = 0
@@ -82,14 +82,14 @@ def _go_on(wanted: Wanted, part: Path, tell: Tell, stopped: Stopped) -> None:
         if answer.status != 206 or not told.startswith(f"bytes {have}-"):
             if answer.status == 206:
                 part.unlink(missing_ok=True)
-                raise Broken(f"{_host(wanted.url)} sent another part than was asked for.")
+                raise BrokenError(f"{_host(wanted.url)} sent another part than was asked for.")
             have = 0
         with open(part, "r+b" if part.exists() else "wb") as file:
             file.truncate(have)
             file.seek(have)
             _copy(answer, file.write, have, wanted, tell, stopped)
     if _size(part) < wanted.size:
-        raise Broken(f"{_host(wanted.url)} broke off at {_size(part):,} of {wanted.size:,} bytes.")
+        raise BrokenError(f"{_host(wanted.url)} broke off at {_size(part):,} of {wanted.size:,} bytes.")
 
 
 def _copy(
@@ -102,11 +102,11 @@ def _copy(
 ) -> None:
     while True:
         if stopped():
-            raise Stop("Stopped; what has come is kept, and the same pull goes on.")
+            raise StoppedError("Stopped; what has come is kept, and the same pull goes on.")
         try:
             piece = answer.read1(_PIECE)
         except (OSError, http.client.HTTPException) as error:
-            raise Broken(f"{_host(wanted.url)} broke off ({type(error).__name__}).") from error
+            raise BrokenError(f"{_host(wanted.url)} broke off ({type(error).__name__}).") from error
         if not piece:
             return
         have += len(piece)
@@ -132,7 +132,7 @@ def _wait(seconds: float, stopped: Stopped) -> None:
     end = time.monotonic() + seconds
     while (left := end - time.monotonic()) > 0:
         if stopped():
-            raise Stop("Stopped; what has come is kept, and the same pull goes on.")
+            raise StoppedError("Stopped; what has come is kept, and the same pull goes on.")
         time.sleep(min(left, 0.1))
 
 

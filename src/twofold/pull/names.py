@@ -1,11 +1,11 @@
 """What people type for a model from elsewhere, and what it means.
 
-    owner/repo                  the repository's best file for this program
-    owner/repo:Q4_K_M           its file of that type
-    owner/repo:name.gguf        its file of that name, with or without its folder
-    https://HUB/owner/repo…     the same, also with /tree/REVISION, /blob/REVISION/FILE, /resolve/REVISION/FILE
-    HUB/owner/repo:…            as other programs spell it, for the hubs people know
-    a path                      a .gguf file, or a folder with config.json and *.safetensors
+owner/repo                  the repository's best file for this program
+owner/repo:Q4_K_M           its file of that type
+owner/repo:name.gguf        its file of that name, with or without its folder
+https://HUB/owner/repo…     the same, also with /tree/REVISION, /blob/REVISION/FILE, /resolve/REVISION/FILE
+HUB/owner/repo:…            as other programs spell it, for the hubs people know
+a path                      a .gguf file, or a folder with config.json and *.safetensors
 """
 
 import re

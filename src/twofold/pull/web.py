@@ -22,7 +22,7 @@ _MOST_JSON = 64_000_000  # bytes
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 
-class Broken(TwofoldError):
+class BrokenError(TwofoldError):
     """The connection broke, or the hub is out of order: it is worth trying again. `after_s`: when."""
 
     after_s: float = 0.0
@@ -53,7 +53,7 @@ _opener = urllib.request.build_opener(_Redirects)
 def open_url(url: str, headers: Mapping[str, str] | None = None) -> http.client.HTTPResponse:
     """Return the answer to a GET, its status 200 or 206, open for reading.
 
-    Raises Broken when it is worth trying again, otherwise TwofoldError that says what to do.
+    Raises BrokenError when it is worth trying again, otherwise TwofoldError that says what to do.
     """
     if os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE"):
         raise UsageError("HF_HUB_OFFLINE is set, so nothing is fetched: unset it to pull a model.")
@@ -69,7 +69,7 @@ def open_url(url: str, headers: Mapping[str, str] | None = None) -> http.client.
     except (urllib.error.URLError, http.client.HTTPException, OSError) as error:
         host = urllib.parse.urlsplit(url).netloc
         reason = getattr(error, "reason", None) or error
-        raise Broken(
+        raise BrokenError(
             f"{host} cannot be reached ({_short(reason)}): check the network; HF_ENDPOINT names another hub."
         ) from error
 
@@ -80,7 +80,7 @@ def read_json(url: str) -> dict[str, Any]:
         try:
             raw = answer.read(_MOST_JSON + 1)
         except (OSError, http.client.HTTPException) as error:
-            raise Broken(f"{urllib.parse.urlsplit(url).netloc} broke off ({_short(error)}).") from error
+            raise BrokenError(f"{urllib.parse.urlsplit(url).netloc} broke off ({_short(error)}).") from error
     try:
         record = json.loads(raw) if len(raw) <= _MOST_JSON else None
     except (ValueError, RecursionError):
@@ -105,7 +105,7 @@ def _said(url: str, error: urllib.error.HTTPError) -> TwofoldError:
     code = error.headers.get("X-Error-Code", "")
     page = f"https://{host}/{repo}"
     if error.code == 429 or error.code >= 500:
-        broken = Broken(f"{host} is out of order or busy (status {error.code}): try again later.")
+        broken = BrokenError(f"{host} is out of order or busy (status {error.code}): try again later.")
         after = error.headers.get("Retry-After", "")
         broken.after_s = min(float(after), 60.0) if after.isdigit() else 0.0
         return broken
@@ -115,8 +115,16 @@ def _said(url: str, error: urllib.error.HTTPError) -> TwofoldError:
             "token of your account."
         )
     if error.code == 401:  # the hub's answer, too, when there is no such model and no token was shown
-        had = "HF_TOKEN is not accepted for it" if os.environ.get("HF_TOKEN") else "if it is private, set HF_TOKEN"
+        had = (
+            "HF_TOKEN is not accepted for it"
+            if os.environ.get("HF_TOKEN")
+            else "if it is private, set HF_TOKEN"
+        )
         return UsageError(f"There is no model {repo} that everybody may have on {host}; {had}.")
+    if 300 <= error.code < 400:
+        return UsageError(
+            f"{host} sends us on to where it is not safe to go, or in circles: {_short(error.msg)}."
+        )
     if error.code in (404, 410):
         return UsageError(f"There is no model {repo} on {host}, or it lacks what was asked for.")
     return TwofoldError(f"{host} refuses {path} (status {error.code}).")
