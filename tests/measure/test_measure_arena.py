@@ -43,6 +43,12 @@ def test_two_players_have_the_odds_that_were_seen() -> None:
     assert (best.battles, best.wins, best.ties) == (40, 30, 0)
 
 
+def test_one_battle_is_little_and_not_nothing() -> None:
+    best, worst = rate(fought("x y a")).ratings
+    assert best.rating - worst.rating == pytest.approx(400 * np.log10(3), abs=1e-6)  # 1.5 to 0.5
+    assert best.low < 900
+
+
 def test_sides_do_not_matter() -> None:
     there = fought("x y a 5", "x z b 3", "y z tie 2", "z y a 1")
     back = [Battle(one.b, one.a, {"a": "b", "b": "a"}.get(one.verdict, one.verdict)) for one in there]

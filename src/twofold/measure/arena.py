@@ -150,7 +150,8 @@ def fit(x: Floats, score: Floats, level: Floats) -> tuple[Floats, Floats]:
     """Return the weights [F] under which scores (0, ½ or 1, [N]) of battles x [N, F] are likeliest, and
     their covariance [F, F].
 
-    Firth's corrected likelihood, by Newton's method. `level` [F, F]: the directions that no battle can tell
+    Firth's corrected likelihood, by Newton's method on the battles with what the correction adds to each, a
+    tie of weight `share` (without it the first steps may jump to and fro). `level` [F, F]: the directions that no battle can tell
     anything about, as a projection; along them the weights stay 0.
     """
     weights = np.zeros(x.shape[1])
@@ -159,7 +160,8 @@ def fit(x: Floats, score: Floats, level: Floats) -> tuple[Floats, Floats]:
         spread = expected * (1 - expected)
         inverse = np.linalg.inv((x * spread[:, None]).T @ x + level)
         share = spread * np.einsum("nf,fg,ng->n", x, inverse, x)  # of each battle in the information
-        step = inverse @ (x.T @ (score - expected + share * (0.5 - expected)))
+        curvature = (x * (spread * (1 + share))[:, None]).T @ x + level
+        step = np.linalg.solve(curvature, x.T @ (score - expected + share * (0.5 - expected)))
         weights += step / max(1.0, float(np.abs(step).max()))
         if float(np.abs(step).max()) < 1e-9:
             break

@@ -66,6 +66,7 @@ def _about(run: Path) -> dict[str, Any]:
     for record in _tail(metrics, stat.st_size):
         step = record["step"] if type(record.get("step")) is int else step
         last |= {key: record[key] for key in _HEADLINES if key in record}
+    model = _table(recipe, "settings").get("model")
     return {
         "name": run.name,
         "kind": str(recipe.get("kind", "")),
@@ -74,7 +75,7 @@ def _about(run: Path) -> dict[str, Any]:
         "updated": datetime.datetime.fromtimestamp(stat.st_mtime, datetime.UTC).isoformat(timespec="seconds"),
         "running": not done and time.time() - stat.st_mtime < QUIET_S,
         "done": done,
-        "model": str(_table(recipe, "settings").get("model") or ""),
+        "model": model if isinstance(model, str) else "",
         "last": last,
     }
 
