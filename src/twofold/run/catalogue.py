@@ -4,11 +4,15 @@ A name is that of a run (`runs/NAME`), of a pulled model, "box" for the model in
 Not covered: models that other programs keep.
 """
 
+import re
 from pathlib import Path
 
 from twofold.base.errors import TwofoldError, UsageError
 from twofold.base.names import nearest
 from twofold.run import box, default, pulled
+
+
+_ON_A_HUB = re.compile(r"[\w-][\w.-]*/[\w.-]+(:[\w.-]+)?")
 
 
 def find(model: str | None) -> Path:
@@ -31,7 +35,11 @@ def find(model: str | None) -> Path:
     if Path(model).is_dir():
         raise UsageError(f"The folder {model} holds neither model.gguf nor a Hugging Face config.json.")
     guess = nearest(model, known())
-    hint = f"did you mean {guess}?" if guess else "give a .gguf file, a Hugging Face folder or a run folder."
+    hint = "give a .gguf file, a Hugging Face folder or a name that `twofold list` shows."
+    if guess:
+        hint = f"did you mean {guess}?"
+    elif _ON_A_HUB.fullmatch(model):
+        hint = f"`twofold pull {model}` fetches it if the hub has it."
     raise UsageError(f"There is no model {model!r}: {hint}")
 
 
