@@ -1,6 +1,6 @@
 """A server in this process, on a free port of the loopback, and a model that says what it is told to."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +26,7 @@ class Serving:
     url: str
     state: State
     http: httpx.Client
+    stop: Callable[[], None]
 
     def post(self, path: str, body: Any = None, **more: Any) -> httpx.Response:
         return self.http.post(path, json=body, **more)
@@ -40,8 +41,8 @@ def serve(*models: str | Path, key: str | None = None, **settings: Any) -> Itera
     """Serve for the length of a block; a model that is a text is one that says this text."""
     chosen = Settings(**{"port": 0, "threads": 1, "slots": 4, "grace_s": 0.0, **settings})
     state = State(Models([str(model) for model in models], chosen), chosen, key)
-    with server.running(app.build(state), chosen) as url, httpx.Client(base_url=url, timeout=60) as http:
-        yield Serving(url, state, http)
+    with server.running(app.build(state), chosen) as it, httpx.Client(base_url=it.url, timeout=60) as http:
+        yield Serving(it.url, state, http, it.stop)
 
 
 def teach(state: State, name: str, *texts: str, context: int = 512) -> None:

@@ -66,4 +66,4 @@ def known() -> dict[str, Path]:
 
 def name_of(path: Path) -> str:
     """Return what a model at `path` is called: its file's name, or its folder's for a model.gguf."""
-    return path.resolve().parent.name if path.name == "model.gguf" else path.name.removesuffix(".gguf")
+    return path.absolute().parent.name if path.name == "model.gguf" else path.name.removesuffix(".gguf")

@@ -108,6 +108,7 @@ def turn(
     *,
     tools: Sequence[Mapping[str, Any]] = (),
     choice: str = "auto",
+    parallel: bool = True,
     schema: Mapping[str, Any] | bool | None = None,
     thoughts: int | None = None,
     goes_on: bool = False,
@@ -130,7 +131,7 @@ def turn(
     return Wish(
         ids=prompt,
         max_tokens=room(served, prompt, max_tokens, request.state.settings),
-        constraint=forms.form(served, schema, tools, choice),
+        constraint=forms.form(served, schema, tools, choice, parallel=parallel),
         tools=bool(tools),
         thoughts=thoughts or None,
         goes_on=goes_on or bool(ids),

@@ -69,7 +69,10 @@ class Guard:
 
     def _welcome(self, origin: str, host: str) -> bool:
         """Whether a web page may ask: the server's own, one of this machine, or one that was let in."""
-        page = urlsplit(origin)
+        try:
+            page = urlsplit(origin)
+        except ValueError:
+            return False
         if origin in (self.state.settings.origins or ()) or page.netloc == host:
             return True
         return self.state.settings.loopback and page.hostname in LOOPBACK

@@ -192,6 +192,7 @@ def _generate_piece(said: str, thought: str, calls: list[Any]) -> dict[str, Any]
 
 async def _answer(request: Request, reply: Reply, form: Any, began: int, loaded: int) -> Result:
     head = {"model": request.body["model"]}
+
     def end() -> dict[str, Any]:
         request.count([reply])
         now = time.monotonic_ns()
