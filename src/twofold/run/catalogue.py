@@ -11,7 +11,6 @@ from twofold.base.errors import TwofoldError, UsageError
 from twofold.base.names import nearest
 from twofold.run import box, default, pulled
 
-
 _ON_A_HUB = re.compile(r"[\w-][\w.-]*/[\w.-]+(:[\w.-]+)?")
 
 
