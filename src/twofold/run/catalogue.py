@@ -4,11 +4,14 @@ A name is that of a run (`runs/NAME`), of a pulled model, "box" for the model in
 Not covered: models that other programs keep.
 """
 
+import re
 from pathlib import Path
 
 from twofold.base.errors import TwofoldError, UsageError
 from twofold.base.names import nearest
-from twofold.run import box, default
+from twofold.run import box, default, pulled
+
+_ON_A_HUB = re.compile(r"[\w-][\w.-]*/[\w.-]+(:[\w.-]+)?")
 
 
 def find(model: str | None) -> Path:
@@ -26,10 +29,16 @@ def find(model: str | None) -> Path:
             return path / "model.gguf"
         if path.is_file() or (path / "config.json").is_file():
             return path
+    if (there := pulled.find(model)) is not None:  # by what was asked for, as owner/repo:Q4_K_M
+        return there.path
     if Path(model).is_dir():
         raise UsageError(f"The folder {model} holds neither model.gguf nor a Hugging Face config.json.")
     guess = nearest(model, known())
-    hint = f"did you mean {guess}?" if guess else "give a .gguf file, a Hugging Face folder or a run folder."
+    hint = "give a .gguf file, a Hugging Face folder or a name that `twofold list` shows."
+    if guess:
+        hint = f"did you mean {guess}?"
+    elif _ON_A_HUB.fullmatch(model):
+        hint = f"`twofold pull {model}` fetches it if the hub has it."
     raise UsageError(f"There is no model {model!r}: {hint}")
 
 
@@ -47,9 +56,10 @@ def known() -> dict[str, Path]:
             found.setdefault(name(), path())
         except TwofoldError:
             continue  # a default that is gone is no reason to hide the others
-    for folder in (Path("runs"), default.folder()):
-        for file in sorted(folder.glob("*/model.gguf")):
-            found.setdefault(file.parent.name, file)
+    for file in sorted(Path("runs").glob("*/model.gguf")):
+        found.setdefault(file.parent.name, file)
+    for model in pulled.models():
+        found.setdefault(model.name, model.path)
     return found
 
 
