@@ -1,0 +1,47 @@
+import { createHash } from "node:crypto";
+import { readFileSync, readdirSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { svelte } from "@sveltejs/vite-plugin-svelte";
+import { defineConfig } from "vite";
+
+const out = "../src/twofold/serve/static";
+
+// What the build is made from. Kept in step with tests/web/test_web_build.py, which tells a stale build without node.
+const sources = ["index.html", "package.json", "package-lock.json", "vite.config.js", "public", "src"];
+
+function files(path) {
+  try {
+    return readdirSync(path).flatMap((name) => files(join(path, name)));
+  } catch {
+    return [path]; // a file, not a folder
+  }
+}
+
+/** Write the hash of the sources beside the build, so that a build that nobody renewed is noticed. */
+function stamp() {
+  return {
+    name: "stamp",
+    closeBundle() {
+      const hash = createHash("sha256");
+      for (const path of sources.flatMap(files).map((path) => path.replaceAll("\\", "/")).sort()) {
+        hash.update(path + "\n").update(readFileSync(path)).update("\n");
+      }
+      writeFileSync(join(out, "built-from.txt"), hash.digest("hex") + "\n");
+    },
+  };
+}
+
+export default defineConfig({
+  plugins: [svelte(), stamp()],
+  base: "./",
+  build: {
+    outDir: out,
+    emptyOutDir: true,
+    target: "es2022",
+    cssTarget: ["chrome123", "firefox120", "safari17.5"], // the first to know light-dark()
+    modulePreload: { polyfill: false }, // the polyfill would be needed by older browsers only
+    assetsInlineLimit: 0, // the content security policy allows no data: addresses
+  },
+  // `make web-dev`: the app from its sources, the answers from `twofold serve`.
+  server: { proxy: { "/v1": "http://127.0.0.1:8000", "/twofold": "http://127.0.0.1:8000", "/health": "http://127.0.0.1:8000" } },
+});
