@@ -10,7 +10,6 @@ import typer
 
 from twofold.base import config
 from twofold.base.errors import UsageError
-from twofold.base.names import nearest
 
 if TYPE_CHECKING:
     from twofold.measure.judge import Judge
@@ -147,29 +146,10 @@ def sampler(chosen: Generation) -> "Sampler":
 
 
 def find(model: str | None) -> Path:
-    """Return the GGUF file or Hugging Face folder that `model` names.
+    """Return the file or folder that `model` names, None the default model; see run/catalogue.py."""
+    from twofold.run import catalogue
 
-    None is the default model (the one in the box, until another is promoted), "box" the one in the box.
-    Raises UsageError when there is nothing of that name.
-    """
-    if model is None:
-        from twofold.run import default
-
-        return default.path()
-    if model == "box":
-        from twofold.run import box
-
-        return box.path()
-    for path in (Path(model), Path("runs") / model):
-        if path.is_dir() and (path / "model.gguf").is_file():
-            return path / "model.gguf"
-        if path.is_file() or (path / "config.json").is_file():
-            return path
-    if Path(model).is_dir():
-        raise UsageError(f"The folder {model} holds neither model.gguf nor a Hugging Face config.json.")
-    guess = nearest(model, (path.parent.name for path in Path("runs").glob("*/model.gguf")))
-    hint = f"did you mean {guess}?" if guess else "give a .gguf file, a Hugging Face folder or a run folder."
-    raise UsageError(f"There is no model {model!r}: {hint}")
+    return catalogue.find(model)
 
 
 def start(model: str | None) -> Path:
@@ -181,10 +161,9 @@ def start(model: str | None) -> Path:
 
 def default_name() -> str:
     """Return what the default model is called."""
-    from twofold.run import default
+    from twofold.run import catalogue
 
-    stack = default.promoted()
-    return stack[-1].name if stack else "box"
+    return catalogue.default_name()
 
 
 def open_engine(

@@ -1,0 +1,118 @@
+"""`twofold serve`: models over HTTP, as OpenAI's, Anthropic's and Ollama's clients ask for them."""
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from twofold.cli import models
+
+SECTION = "Talk"
+EXAMPLE = ("twofold serve", "answer OpenAI, Anthropic and Ollama clients, and open the web app")
+
+
+def command(
+    model: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[MODEL]...", help="What to serve; default: every model that has a name here."
+        ),
+    ] = None,
+    port: Annotated[
+        int | None, typer.Option("--port", "-p", metavar="P", help="Where to listen; default: 8080.")
+    ] = None,
+    host: Annotated[
+        str | None, typer.Option("--host", metavar="ADDRESS", help="Other than 127.0.0.1 only with a key.")
+    ] = None,
+    key: Annotated[
+        Path | None,
+        typer.Option(
+            "--key", metavar="FILE", help="A file that holds the key; default: TWOFOLD_KEY, if set."
+        ),
+    ] = None,
+    threads: models.Threads = None,
+    slots: Annotated[
+        int | None, typer.Option("--slots", metavar="N", help="Answers of a model at a time; default: 16.")
+    ] = None,
+    context: Annotated[
+        int | None,
+        typer.Option("--context", metavar="N", help="Tokens of a conversation; default: the model's."),
+    ] = None,
+    memory: Annotated[
+        float | None,
+        typer.Option(
+            "--memory", metavar="GB", help="For all models together; default: half of the machine's."
+        ),
+    ] = None,
+    settings: models.Settings = None,
+) -> None:
+    """Serve models over HTTP until Ctrl-C, to this machine only unless told otherwise. Nothing leaves it.
+
+    OpenAI's clients use the address with /v1, Anthropic's and Ollama's the address itself, browsers too.
+    """
+    import dataclasses
+
+    from twofold.base import config
+    from twofold.base.errors import UsageError
+    from twofold.cli import terminal
+    from twofold.serve import app, server
+    from twofold.serve.models import Models
+    from twofold.serve.settings import Settings
+    from twofold.serve.state import State
+
+    given = {
+        "host": host,
+        "port": port,
+        "threads": threads,
+        "slots": slots,
+        "context": context,
+        "memory_gb": memory,
+    }
+    try:
+        chosen = dataclasses.replace(
+            Settings(), **{name: value for name, value in given.items() if value is not None}
+        )
+    except ValueError as error:
+        raise UsageError(f"These options do not work: {error}") from error
+    chosen = config.override(chosen, settings or [])
+    secret = _key(key)
+    if secret is None and not chosen.loopback:
+        raise UsageError(
+            f"At {chosen.host} others can reach this server: set TWOFOLD_KEY, or name a file with a key by --key."
+        )
+    state = State(Models(model or (), chosen), chosen, secret)
+    notes = terminal.error_console()
+    listening = server.listen(chosen)
+    where = f"http://{chosen.host}:{listening.getsockname()[1]}"
+    served = state.models.names()
+    notes.print(f"Serving {', '.join(served[:8])} at {where} (Ctrl-C stops).", markup=False, soft_wrap=True)
+    notes.print(
+        f"[dim]OpenAI clients: {where}/v1 · Anthropic and Ollama clients, and browsers: {where}[/]",
+        soft_wrap=True,
+    )
+    try:
+        server.server(app.build(state), chosen).run(sockets=[listening])
+    except KeyboardInterrupt:
+        pass
+    finally:
+        listening.close()
+    notes.print("[dim]Stopped.[/]")
+
+
+def _key(file: Path | None) -> str | None:
+    """Return the key in a file, or in TWOFOLD_KEY; None when there is neither. Raises UsageError."""
+    from twofold.base.errors import UsageError
+
+    if file is None:
+        return os.environ.get("TWOFOLD_KEY") or None
+    try:
+        key = file.read_text(encoding="utf-8").strip()
+    except (OSError, ValueError):
+        raise UsageError(
+            "--key takes the name of a file that holds the key, not the key itself: others on this machine can see "
+            "what is typed here."
+        ) from None
+    if not key or not key.isascii() or not key.isprintable():
+        raise UsageError(f"The key in {file} must be one line of plain characters.")
+    return key

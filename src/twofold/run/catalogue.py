@@ -1,0 +1,58 @@
+"""Which models there are on this machine, and what their names are.
+
+A name is that of a run (`runs/NAME`), of a pulled model, "box" for the model in the box; a path does as well.
+Not covered: models that other programs keep.
+"""
+
+from pathlib import Path
+
+from twofold.base.errors import TwofoldError, UsageError
+from twofold.base.names import nearest
+from twofold.run import box, default
+
+
+def find(model: str | None) -> Path:
+    """Return the GGUF file or Hugging Face folder that `model` names.
+
+    None is the default model (the one in the box, until another is promoted), "box" the one in the box.
+    Raises UsageError when there is nothing of that name.
+    """
+    if model is None:
+        return default.path()
+    if model == "box":
+        return box.path()
+    for path in (Path(model), Path("runs") / model, default.folder() / model):
+        if path.is_dir() and (path / "model.gguf").is_file():
+            return path / "model.gguf"
+        if path.is_file() or (path / "config.json").is_file():
+            return path
+    if Path(model).is_dir():
+        raise UsageError(f"The folder {model} holds neither model.gguf nor a Hugging Face config.json.")
+    guess = nearest(model, known())
+    hint = f"did you mean {guess}?" if guess else "give a .gguf file, a Hugging Face folder or a run folder."
+    raise UsageError(f"There is no model {model!r}: {hint}")
+
+
+def default_name() -> str:
+    """Return what the default model is called."""
+    stack = default.promoted()
+    return stack[-1].name if stack else "box"
+
+
+def known() -> dict[str, Path]:
+    """Return the files of all models that have a name, by name: the default first, then as they are found."""
+    found: dict[str, Path] = {}
+    for name, path in ((default_name, default.path), (lambda: "box", box.path)):
+        try:
+            found.setdefault(name(), path())
+        except TwofoldError:
+            continue  # a default that is gone is no reason to hide the others
+    for folder in (Path("runs"), default.folder()):
+        for file in sorted(folder.glob("*/model.gguf")):
+            found.setdefault(file.parent.name, file)
+    return found
+
+
+def name_of(path: Path) -> str:
+    """Return what a model at `path` is called: its file's name, or its folder's for a model.gguf."""
+    return path.resolve().parent.name if path.name == "model.gguf" else path.name.removesuffix(".gguf")

@@ -1,0 +1,78 @@
+"""The application: all routes behind the guard."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import BaseRoute, Mount
+from starlette.staticfiles import StaticFiles
+
+from twofold.serve import operations
+from twofold.serve.api import APIS
+from twofold.serve.guard import Guard
+from twofold.serve.own import OWN
+from twofold.serve.refusals import Kind, Refusal
+from twofold.serve.state import State
+
+STATIC = Path(__file__).parent / "static"
+_KINDS: dict[int, Kind] = {404: "unknown", 405: "method"}
+
+
+def build(state: State) -> Starlette:
+    """Return the application over `state`."""
+    routes: list[BaseRoute] = []
+    for name in APIS.names():
+        api = APIS.get(name)
+        routes += operations.routes(state, api.OPERATIONS, api.FAMILY)
+    for name in OWN.names():
+        routes += OWN.get(name).routes(state)
+    if STATIC.is_dir():
+        routes.append(Mount("/", StaticFiles(directory=STATIC, html=True)))
+
+    @asynccontextmanager
+    async def life(_: Starlette) -> AsyncIterator[None]:
+        yield
+        await state.models.close(state.settings.grace_s)
+
+    pages = r"https?://(localhost|127\.0\.0\.1|\[::1\])(:\d+)?" if state.settings.loopback else None
+    cors = Middleware(
+        CORSMiddleware,
+        allow_origins=state.settings.origins or (),
+        allow_origin_regex=pages,
+        allow_methods=["*"],
+        allow_headers=["*"],
+    )
+    guard = Middleware(Guard, state=state, refuse=_refuse)
+    return Starlette(
+        routes=routes, lifespan=life, middleware=[guard, cors], exception_handlers={HTTPException: _no}
+    )
+
+
+def _refuse(path: str, no: Refusal) -> dict[str, Any]:
+    """Return the body of a refusal in the form of the family that a path belongs to."""
+    for name in reversed(APIS.names()):
+        api = APIS.get(name)
+        if any(path == one.path for one in api.OPERATIONS):
+            return dict(api.FAMILY.refuse(no))
+    return dict(APIS.get("chat_completions").FAMILY.refuse(no))
+
+
+async def _no(request: Request, error: Exception) -> Response:
+    """Answer a path or method that is not there."""
+    assert isinstance(error, HTTPException)
+    kind = _KINDS.get(error.status_code, "invalid")
+    sentence = (
+        f"There is nothing at {request.url.path}."
+        if kind == "unknown"
+        else f"{request.url.path} does not take {request.method}."
+        if kind == "method"
+        else f"{error.detail}."
+    )
+    return JSONResponse(_refuse(request.url.path, Refusal(kind, sentence)), error.status_code, error.headers)

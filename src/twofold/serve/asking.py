@@ -1,0 +1,167 @@
+"""From what a client sent to what the model reads: a `Wish`, the same for every family of APIs."""
+
+import json
+import secrets
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from twofold.run import Sampler
+from twofold.run.batcher import Ask
+from twofold.run.constraints import Constraint
+from twofold.serve.models import Served
+from twofold.serve.refusals import Refusal
+from twofold.serve.settings import Settings
+from twofold.tokens.conversation import THINKING
+from twofold.tokens.specials import END_OF_TEXT
+from twofold.tokens.speech import CLOSE, OPEN
+
+Message = dict[str, Any]
+_ALTERNATIVES = 8
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wish:
+    """What a request asks for.
+
+    `ids`: what stands before the answer. `max_tokens`: of the answer, thoughts not counted when they have a
+    budget of their own, `thoughts`. `constraint` makes a new one for each answer. `chat`: the answer is a turn
+    of a conversation, in which thoughts are told from text, and calls if there are `tools`. `goes_on`: it goes
+    on from a given beginning.
+    """
+
+    ids: Sequence[int]
+    max_tokens: int
+    sampler: Sampler
+    stops: Sequence[str] = ()
+    constraint: Callable[[], Constraint] | None = None
+    alternatives: int = 0
+    owner: str = ""
+    chat: bool = True
+    tools: bool = False
+    thoughts: int | None = None
+    goes_on: bool = False
+
+    def ask(self, **changes: Any) -> Ask:
+        """Return it as the batcher takes it."""
+        given: dict[str, Any] = {
+            "ids": self.ids, "max_tokens": self.max_tokens, "sampler": self.sampler, "owner": self.owner,
+            "alternatives": self.alternatives,
+        }  # fmt: skip
+        return Ask(**(given | changes))
+
+
+def sampler(body: Mapping[str, Any], settings: Settings, *, penalty: str = "repetition_penalty") -> Sampler:
+    """Return how to choose tokens: what the request says, else what the server's settings say.
+
+    `penalty`: what the family calls the repetition penalty.
+    """
+    for name in ("frequency_penalty", "presence_penalty"):
+        if body.get(name):
+            raise Refusal("invalid", f"`{name}` is not offered: use `{penalty}`.", where=name)
+    if body.get("logit_bias"):
+        raise Refusal("invalid", "`logit_bias` is not offered.", where="logit_bias")
+
+    def said(name: str, otherwise: Any) -> Any:
+        return otherwise if body.get(name) is None else body[name]
+
+    return Sampler(
+        temperature=said("temperature", settings.temperature),
+        top_p=said("top_p", 1.0) or 1e-6,
+        top_k=max(0, said("top_k", 0)),
+        min_p=said("min_p", settings.min_p),
+        repetition_penalty=said(penalty, 1.0),
+        seed=said("seed", None) if body.get("seed") is not None else secrets.randbelow(2**31),
+    )
+
+
+def reseeded(given: Sampler, number: int) -> Sampler:
+    """Return the sampler of the answer of that number to one prompt."""
+    return replace(given, seed=given.seed + number)
+
+
+def stops(value: Any) -> list[str]:
+    """Return stop strings from one text, a list of them, or nothing."""
+    return [value] if isinstance(value, str) else [stop for stop in value or () if stop]
+
+
+def room(served: Served, ids: Sequence[int], wanted: int | None, settings: Settings) -> int:
+    """Return how many tokens the answer may have. Raises Refusal when the prompt leaves no room."""
+    context = served.engine.context
+    if len(ids) >= context:
+        raise Refusal(
+            "invalid",
+            f"The prompt has {len(ids):,} tokens, and {served.name} sees {context:,} with its answer: shorten it.",
+            where="messages",
+            code="context_length_exceeded",
+        )
+    return min(wanted or settings.max_tokens, context - len(ids))
+
+
+def raw_ids(served: Served, text: str) -> list[int]:
+    """Return the ids of a text that is to be continued, after BOS where the model wants one."""
+    vocabulary = served.engine.tokenizer.vocabulary
+    start = [vocabulary.bos_id] if vocabulary.add_bos and vocabulary.bos_id is not None else []
+    ids = start + served.engine.tokenizer.encode(text)
+    if not ids and END_OF_TEXT in vocabulary.tokens:
+        ids = [served.engine.tokenizer.special_id(END_OF_TEXT)]
+    if not ids:
+        raise Refusal(
+            "invalid", "This model has no token that starts a document: give it some text.", where="prompt"
+        )
+    return ids
+
+
+def chat_ids(
+    served: Served,
+    messages: Sequence[Message],
+    *,
+    tools: Sequence[Mapping[str, Any]] = (),
+    goes_on: bool = False,
+    **values: Any,
+) -> list[int]:
+    """Return the ids of a conversation up to the answer; with `goes_on` into the last message, the answer's.
+
+    Raises UsageError or Refusal when the model cannot take it.
+    """
+    tokenizer = served.engine.tokenizer
+    template = tokenizer.vocabulary.chat_template
+    if not template:
+        raise Refusal("invalid", f"{served.name} has no chat template: it continues texts (/v1/completions).")
+    if tools and "tools" not in template:
+        raise Refusal("invalid", f"{served.name} was not made to call tools.", where="tools")
+    if goes_on and (not messages or messages[-1]["role"] != "assistant"):
+        raise Refusal(
+            "invalid", "Only a last message of the assistant can be gone on with.", where="messages"
+        )
+    before = [arranged(message) for message in (messages[:-1] if goes_on else messages)]
+    ids = tokenizer.chat(before, tools=list(tools) or None, add_generation_prompt=True, **values)
+    if goes_on:
+        last = messages[-1]
+        if thought := next((last[key] for key in THINKING if last.get(key)), None):
+            ids += tokenizer.encode(f"{OPEN}\n{thought}\n{CLOSE}\n\n", specials=True)
+        ids += tokenizer.encode(last.get("content") or "")
+    return ids
+
+
+def arranged(message: Message) -> Message:
+    """Return a message as chat templates know it: a developer is the system, arguments are objects."""
+    found = dict(message)
+    if found["role"] == "developer":
+        found["role"] = "system"
+    if thought := next((found[key] for key in THINKING if found.get(key)), None):
+        found["reasoning_content"] = thought
+    if calls := found.get("tool_calls"):
+        found["content"] = found.get("content") or ""
+        found["tool_calls"] = [_call(call) for call in calls]
+    return found
+
+
+def _call(call: Mapping[str, Any]) -> dict[str, Any]:
+    function = dict(call.get("function") or call)
+    if isinstance(function.get("arguments"), str):
+        try:
+            function["arguments"] = json.loads(function["arguments"] or "{}")
+        except (ValueError, RecursionError):
+            pass  # it is shown as it is
+    return {**call, "type": "function", "function": function}

@@ -1,0 +1,83 @@
+"""Who may ask: the key, and on the machine's own loopback only programs and pages of this machine.
+
+A page from elsewhere that a browser has open could ask a server on loopback, by its address (the browser then
+names the page as `Origin`) or by a name of its own that it lets point there (DNS rebinding; `Host` is then that
+name). Both are turned away. Keys are compared in constant time.
+"""
+
+import hmac
+from collections.abc import Callable
+from urllib.parse import urlsplit
+
+from starlette.datastructures import Headers
+from starlette.responses import JSONResponse
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from twofold.serve.refusals import Refusal
+from twofold.serve.settings import LOOPBACK
+from twofold.serve.state import State
+
+_SAFE = {
+    b"x-content-type-options": b"nosniff",
+    b"referrer-policy": b"no-referrer",
+    b"x-frame-options": b"DENY",
+    b"cross-origin-resource-policy": b"same-site",
+}
+_OPEN = ("/health",)  # without a key; so is the web app itself, which asks for the key
+
+
+class Guard:
+    """Lets through what may pass, and gives every answer the headers that browsers need to be careful."""
+
+    def __init__(
+        self, app: ASGIApp, state: State, refuse: Callable[[str, Refusal], dict[str, object]]
+    ) -> None:
+        self.app, self.state, self.refuse = app, state, refuse
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+
+        async def safe(message: dict[str, object]) -> None:
+            if message["type"] == "http.response.start":
+                headers = list(message.get("headers", ()))  # type: ignore[call-overload]
+                there = {name for name, _ in headers}
+                message["headers"] = headers + [pair for pair in _SAFE.items() if pair[0] not in there]
+            await send(message)  # type: ignore[arg-type]
+
+        try:
+            self._check(scope["path"], scope["method"], Headers(scope=scope))
+        except Refusal as no:
+            await JSONResponse(self.refuse(scope["path"], no), no.status)(scope, receive, safe)  # type: ignore[arg-type]
+            return
+        await self.app(scope, receive, safe)  # type: ignore[arg-type]
+
+    def _check(self, path: str, method: str, headers: Headers) -> None:
+        if self.state.settings.loopback and _host(headers.get("host", "")) not in LOOPBACK:
+            raise Refusal(
+                "forbidden", "This server answers only to this machine's own names, such as localhost."
+            )
+        origin = headers.get("origin")
+        if origin is not None and not self._welcome(origin, headers.get("host", "")):
+            raise Refusal("forbidden", "This web page may not ask here; `--set origins=[PAGE]` would let it.")
+        asks = path.startswith(("/v1", "/api", "/twofold", "/metrics", "/openapi"))
+        if self.state.key is not None and asks and path not in _OPEN and method != "OPTIONS":
+            given = headers.get("authorization", "").removeprefix("Bearer ") or headers.get("x-api-key", "")
+            if not hmac.compare_digest(given.encode(), self.state.key.encode()):
+                raise Refusal("key", "This server wants a key: send it as `Authorization: Bearer KEY`.")
+
+    def _welcome(self, origin: str, host: str) -> bool:
+        """Whether a web page may ask: the server's own, one of this machine, or one that was let in."""
+        page = urlsplit(origin)
+        if origin in (self.state.settings.origins or ()) or page.netloc == host:
+            return True
+        return self.state.settings.loopback and page.hostname in LOOPBACK
+
+
+def _host(header: str) -> str:
+    """Return the name in a Host header, without its port."""
+    try:
+        return urlsplit(f"//{header}").hostname or ""
+    except ValueError:
+        return ""

@@ -1,0 +1,166 @@
+"""An answer on its way: pieces of text, thoughts and calls from the batcher's steps, and what it came to.
+
+Thoughts with a budget are written first, as an answer of their own: when the budget is used up the closing
+mark is put there for the model, and what it goes on with is the answer (Muennighoff et al. 2025, arXiv
+2501.19393, section 3.1). So thoughts are free where the answer itself must have a form.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from typing import Literal
+
+from twofold.base.errors import TwofoldError
+from twofold.run.batcher import Answering
+from twofold.serve.asking import Wish
+from twofold.serve.models import Served
+from twofold.serve.refusals import Refusal
+from twofold.think.writing import Thoughts
+from twofold.tokens.speech import Piece, Speech
+
+Finish = Literal["stop", "length", "calls"]
+
+
+class Reply:
+    """One answer. Iterate once; then `finish`, `stopped` (by which string) and the counts of tokens hold."""
+
+    def __init__(self, served: Served, wish: Wish) -> None:
+        """Hand the request to the batcher. Raises UsageError, Busy or Closed."""
+        self.served, self.wish = served, wish
+        self.finish: Finish = "stop"
+        self.stopped: str | None = None
+        self.tokens = self.thought_tokens = 0
+        self.calls = 0
+        self._marks = Thoughts(served.engine.tokenizer)
+        self._stop_ids = served.engine.tokenizer.stop_ids
+        if wish.thoughts is not None and not self._marks.known:
+            raise Refusal("invalid", f"{served.name} was not made to think before it answers.")
+        self._answering = self._submit(thinking=wish.thoughts is not None, ids=wish.ids)
+        self.prompt_tokens = self._answering.prompt_tokens
+        self._first = self._answering
+
+    @property
+    def cached_tokens(self) -> int:
+        """How many of the prompt's tokens need not be read again."""
+        return self._first.cached_tokens
+
+    def cancel(self) -> None:
+        """Stop writing; nobody reads it any more."""
+        self._answering.cancel()
+
+    async def __aiter__(self) -> AsyncIterator[Piece]:
+        """Yield the pieces as they are certain. Raises TwofoldError when the model broke down."""
+        try:
+            if self.wish.thoughts is not None:
+                thought: list[int] = []
+                async for piece in self._thoughts(thought):
+                    yield piece
+                ids = [*self.wish.ids, *self._marks.opening, *thought, *self._marks.closing]
+                self._answering = self._submit(thinking=False, ids=ids)
+            async for piece in self._said():
+                yield piece
+        finally:
+            self._answering.cancel()
+
+    def _submit(self, *, thinking: bool, ids: Sequence[int]) -> Answering:
+        wish, batcher = self.wish, self.served.batcher
+        left = self.served.engine.context - len(ids)
+        if not thinking:
+            constraint = wish.constraint() if wish.constraint else None
+            return batcher.submit(
+                wish.ask(ids=ids, max_tokens=max(1, min(wish.max_tokens, left)), constraint=constraint)
+            )
+        ids = [*ids, *self._marks.opening]
+        most = min(wish.thoughts or 1, left - min(wish.max_tokens, left // 4) - 8)
+        if most < 1:
+            raise Refusal("invalid", "There is no room for thoughts beside this prompt: shorten it.")
+        stops = {*self._stop_ids, self._marks.close_id}
+        return batcher.submit(wish.ask(ids=ids, max_tokens=most, stop_ids=stops))
+
+    async def _thoughts(self, made: list[int]) -> AsyncIterator[Piece]:
+        """Yield the thoughts; `made` gets their tokens."""
+        speech = Speech(self.served.engine.tokenizer, thinking=True)
+        async for step in self._answering:
+            if step.id == self._marks.close_id or step.id in self._stop_ids:
+                break
+            made.append(step.id)
+            self.tokens += 1
+            self.thought_tokens += 1
+            for piece in speech.take(step.id):
+                yield piece
+        for piece in speech.end():
+            yield piece
+        if self._answering.finish == "cancelled":
+            raise TwofoldError("The answer was cut off: the model is being unloaded.")
+
+    async def _said(self) -> AsyncIterator[Piece]:
+        """Yield the answer itself."""
+        wish = self.wish
+        speech = Speech(
+            self.served.engine.tokenizer,
+            stops=wish.stops,
+            marks=wish.chat,
+            tools=wish.tools,
+            thinking=wish.chat and wish.thoughts is None and self._open(),
+            strip=wish.chat and not wish.goes_on and wish.constraint is None,
+        )
+        async for step in self._answering:
+            if step.id in self._stop_ids:
+                break
+            self.tokens += 1
+            for piece in speech.take(step.id, step):
+                yield self._counted(piece)
+            if speech.stopped is not None:
+                self._answering.cancel()
+                break
+        for piece in speech.end():
+            yield self._counted(piece)
+        self.stopped = speech.stopped
+        if self._answering.finish == "cancelled" and self.stopped is None:
+            raise TwofoldError("The answer was cut off: the model is being unloaded.")
+        length = self._answering.finish == "length" and self.stopped is None
+        self.finish = "calls" if self.calls else "length" if length else "stop"
+
+    def _open(self) -> bool:
+        """Whether the prompt ends within thoughts, as some templates open them."""
+        last = next(
+            (i for i in reversed(self.wish.ids) if i in (self._marks.open_id, self._marks.close_id)), -1
+        )
+        return self._marks.known and last == self._marks.open_id and not self.wish.goes_on
+
+    def _counted(self, piece: Piece) -> Piece:
+        self.calls += piece.kind == "call"
+        if piece.kind == "thought":
+            self.thought_tokens += len(piece.notes)
+        return piece
+
+
+async def merged(replies: Sequence[Reply]) -> AsyncIterator[tuple[int, Piece | None]]:
+    """Yield the pieces of several answers as they come, with the answer's number; None ends an answer."""
+    if len(replies) == 1:
+        async for piece in replies[0]:
+            yield 0, piece
+        yield 0, None
+        return
+    queue: asyncio.Queue[tuple[int, Piece | BaseException | None]] = asyncio.Queue()
+
+    async def read(number: int, reply: Reply) -> None:
+        try:
+            async for piece in reply:
+                queue.put_nowait((number, piece))
+            queue.put_nowait((number, None))
+        except BaseException as error:
+            queue.put_nowait((number, error))
+
+    tasks = [asyncio.create_task(read(number, reply)) for number, reply in enumerate(replies)]
+    going = len(tasks)
+    try:
+        while going:
+            number, piece = await queue.get()
+            if isinstance(piece, BaseException):
+                raise piece
+            going -= piece is None
+            yield number, piece
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)

@@ -1,0 +1,20 @@
+"""What all requests share: the models, the settings, where files lie, and what is counted."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from twofold.base import home
+from twofold.serve.metrics import Metrics
+from twofold.serve.models import Models
+from twofold.serve.settings import Settings
+
+
+@dataclass
+class State:
+    """The server's state. `key`: what clients must show, None on a machine's own loopback."""
+
+    models: Models
+    settings: Settings = field(default_factory=Settings)
+    key: str | None = None
+    home: Path = field(default_factory=home.data_folder)
+    metrics: Metrics = field(default_factory=Metrics)
