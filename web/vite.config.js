@@ -31,8 +31,17 @@ function stamp() {
   };
 }
 
+/** Temml's own minified file is a fifth smaller than what comes of minifying its module; it only lacks the export. */
+function temml() {
+  const name = "temml/dist/temml.min.js";
+  return {
+    name: "temml",
+    transform: (code, id) => (id.endsWith(name) ? { code: `${code}\nexport default temml;`, map: null } : undefined),
+  };
+}
+
 export default defineConfig({
-  plugins: [svelte(), stamp()],
+  plugins: [svelte(), temml(), stamp()],
   base: "./",
   build: {
     outDir: out,

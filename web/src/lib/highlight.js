@@ -5,10 +5,8 @@
 import core from "highlight.js/lib/core";
 import bash from "highlight.js/lib/languages/bash";
 import c from "highlight.js/lib/languages/c";
-import css from "highlight.js/lib/languages/css";
 import diff from "highlight.js/lib/languages/diff";
 import go from "highlight.js/lib/languages/go";
-import java from "highlight.js/lib/languages/java";
 import javascript from "highlight.js/lib/languages/javascript";
 import json from "highlight.js/lib/languages/json";
 import python from "highlight.js/lib/languages/python";
@@ -17,7 +15,7 @@ import sql from "highlight.js/lib/languages/sql";
 import xml from "highlight.js/lib/languages/xml";
 import yaml from "highlight.js/lib/languages/yaml";
 
-const languages = { bash, c, css, diff, go, java, javascript, json, python, rust, sql, xml, yaml };
+const languages = { bash, c, diff, go, javascript, json, python, rust, sql, xml, yaml };
 for (const [name, grammar] of Object.entries(languages)) core.registerLanguage(name, grammar);
 core.registerAliases(["ts", "typescript", "tsx"], { languageName: "javascript" });
 core.registerAliases(["cpp", "c++", "cc"], { languageName: "c" });

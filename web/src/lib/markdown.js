@@ -32,13 +32,17 @@ const inline = {
   },
 };
 
-const marked = new Marked({ gfm: true, breaks: false, extensions: undefined });
+const marked = new Marked({ gfm: true });
 marked.use({ extensions: [block, inline] });
 
-/** Return the block tokens of a Markdown text. Never throws: what cannot be read is one paragraph of text. */
-export function lex(text) {
+/**
+ * Return the block tokens of a Markdown text. Never throws: what cannot be read is one paragraph of text.
+ *
+ * `breaks`: a line end is one, as in a poem. Models end lines only where they mean it; files are wrapped.
+ */
+export function lex(text, breaks = true) {
   try {
-    return marked.lexer(text);
+    return marked.lexer(text, { ...marked.defaults, breaks });
   } catch {
     return [{ type: "paragraph", raw: text, tokens: [{ type: "text", raw: text, text }] }];
   }

@@ -4,7 +4,7 @@
  * Temml builds elements, no HTML; what it may not build is taken out again, because a formula is a stranger's text too.
  */
 
-import temml from "temml/dist/temml.mjs";
+import temml from "temml/dist/temml.min.js";
 
 const ATTRIBUTES = new Set(
   ("xmlns display displaystyle scriptlevel mathvariant stretchy fence form separator lspace rspace minsize maxsize symmetric largeop " +
