@@ -17,7 +17,7 @@ from twofold.base.errors import UsageError
 from twofold.parameters import Model
 from twofold.run.backends import Backend, CBackend, open_numpy
 from twofold.run.library import CompilerError
-from twofold.run.sampling import Sampler
+from twofold.run.sampling import Sampler, likeliest
 from twofold.run.speculation import Draft, Pacer, PromptLookup
 
 Floats = NDArray[np.float32]
@@ -217,9 +217,7 @@ class Engine:
 
 
 def _step(token: int, p_V: Floats) -> Step:
-    top = np.argpartition(-p_V, min(_ALTERNATIVES, len(p_V)) - 1)[:_ALTERNATIVES]
-    top = top[np.argsort(-p_V[top], kind="stable")]
-    return Step(token, float(p_V[token]), tuple((int(i), float(p_V[i])) for i in top))
+    return Step(token, float(p_V[token]), likeliest(p_V, _ALTERNATIVES))
 
 
 class _EngineDraft:

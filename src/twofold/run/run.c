@@ -591,30 +591,31 @@ static void sift(Choice *heap, int i, int n) { /* mends a heap, likeliest first,
 }
 /* Picks from logits [V], which become probabilities. top_k 0, top_p 1, min_p 0, penalty 1 are neutral. room [V] */
 int tf_sample(float *logits, int V, const Sampling *s, uint64_t *state, Choice *room) {
-    int best = 0, n = 0, taken = 0, k = s->top_k > 0 && s->top_k < V ? s->top_k : V; double sum = 0, kept = 0;
-    for (int i = 0; i < s->n_recent; i++) {
+    int n = 0, taken = 0, i, k = s->top_k > 0 && s->top_k < V ? s->top_k : V; double kept = 0, part;
+    for (i = 0; i < s->n_recent; i++) {
         int id = s->recent[i], again = id < 0 || id >= V; for (int j = 0; j < i; j++) again |= s->recent[j] == id;
         if (!again) logits[id] *= logits[id] > 0 ? 1 / s->penalty : s->penalty;
     }
-    for (int i = 1; i < V; i++) if (logits[i] > logits[best]) best = i;
-    float lanes[16] = {0}, top = logits[best], temperature = s->temperature > 0 ? s->temperature : 1;
-    for (int i = 0; i < V; i += 16) for (int l = 0; l < 16 && i + l < V; l++)
-        lanes[l] += logits[i + l] = exponential((logits[i + l] - top) / temperature);
-    EACH_LANE sum += lanes[l];
-    for (int i = 0; i < V; i++) logits[i] /= (float)sum;
-    if (s->temperature <= 0) return best;
-    for (int i = 0; i < V; i++) if (logits[i] >= s->min_p * logits[best]) room[n++] = (Choice){logits[i], i};
-    int sorted = k < V || s->top_p < 1; /* only as many as are kept: each goes from the top of the heap to its end */
-    for (int i = sorted ? n / 2 : 0; i--;) sift(room, i, n);
-    for (k = n < k ? n : k; taken < k && (kept < s->top_p || s->top_p >= 1); taken++) {
-        Choice first = room[0]; int at = sorted ? n - 1 - taken : taken;
-        if (sorted) room[0] = room[at], room[at] = first, sift(room, 0, at);
-        kept += room[at].p;
-    }
+    int best = softmax(logits, V, s->temperature > 0 ? s->temperature : 1); if (s->temperature <= 0) return best;
     uint64_t z = *state += 0x9E3779B97F4A7C15ull; /* splitmix64 */
     z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9ull, z = (z ^ (z >> 27)) * 0x94D049BB133111EBull;
-    double u = ((z ^ (z >> 31)) >> 11) * 0x1p-53 * kept;
-    for (int i = 0, at; i < taken && u >= 0; i++) at = sorted ? n - 1 - i : i, u -= room[at].p, best = room[at].id;
+    float least = fmaxf(s->min_p * logits[best], 1e-37f), bound; double u = ((z ^ (z >> 31)) >> 11) * 0x1p-53;
+    if (k == V && s->top_p >= 1) { /* in order of their ids; blocks in which it cannot be are passed over */
+        u *= mass(logits, V, least);
+        for (i = 0; i + 256 < V && u >= (part = mass(logits + i, 256, least)); i += 256) u -= part;
+        for (; i < V && u >= 0; i++) if (logits[i] >= least) u -= logits[i], best = i;
+        return best;
+    }
+    float share = 1.0f / 16; do { /* only those above a bound, which sinks until all that will be kept are among them */
+        n = 0, bound = fmaxf(share * logits[best], least), share *= share;
+        for (i = 0; i < V; i++) if (logits[i] >= bound) room[n++] = (Choice){logits[i], i};
+    } while (bound > least && n < k && (s->top_p >= 1 || mass(logits, V, bound) <= s->top_p));
+    for (i = n / 2; i--;) sift(room, i, n);
+    for (k = n < k ? n : k; taken < k && (kept < s->top_p || s->top_p >= 1); taken++) { /* from the top to the end */
+        Choice first = room[0]; int at = n - 1 - taken; kept += first.p;
+        room[0] = room[at], room[at] = first, sift(room, 0, at);
+    }
+    for (u *= kept, i = n; i > n - taken && u >= 0;) u -= room[--i].p, best = room[i].id;
     return best;
 }
 

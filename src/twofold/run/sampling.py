@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from twofold.base.errors import UsageError
 
 RECENT = 64  # how many of the last tokens the repetition penalty looks at
+_ROWS = 64
 _MASK = (1 << 64) - 1
 
 
@@ -44,6 +45,22 @@ def splitmix64(state: int) -> tuple[float, int]:
     z = ((state ^ (state >> 30)) * 0xBF58476D1CE4E5B9) & _MASK
     z = ((z ^ (z >> 27)) * 0x94D049BB133111EB) & _MASK
     return ((z ^ (z >> 31)) >> 11) * 2.0**-53, state
+
+
+def likeliest(p_V: NDArray[np.float32], count: int) -> tuple[tuple[int, float], ...]:
+    """Return the `count` likeliest tokens as (id, probability), likeliest first."""
+    if not count:
+        return ()
+    columns = len(p_V) // _ROWS
+    if columns > count:  # they are in the columns with the largest maxima
+        table = p_V[: _ROWS * columns].reshape(_ROWS, columns)
+        best = np.argpartition(table.max(0), -count)[-count:]
+        inside = (best + columns * np.arange(_ROWS)[:, None]).ravel()
+        ids = np.sort(np.append(inside, np.arange(_ROWS * columns, len(p_V))))
+    else:
+        ids = np.arange(len(p_V))
+    ids = ids[np.argsort(-p_V[ids], kind="stable")[:count]]
+    return tuple(zip(ids.tolist(), p_V[ids].tolist(), strict=True))
 
 
 def choose(

@@ -2,7 +2,6 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import Any
 
 from starlette.applications import Starlette
@@ -11,17 +10,15 @@ from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
-from starlette.routing import BaseRoute, Mount
-from starlette.staticfiles import StaticFiles
+from starlette.routing import BaseRoute
 
-from twofold.serve import operations
+from twofold.serve import operations, static
 from twofold.serve.api import APIS
 from twofold.serve.guard import Guard
 from twofold.serve.own import OWN
 from twofold.serve.refusals import Kind, Refusal
 from twofold.serve.state import State
 
-STATIC = Path(__file__).parent / "static"
 _KINDS: dict[int, Kind] = {404: "unknown", 405: "method"}
 
 
@@ -33,8 +30,7 @@ def build(state: State) -> Starlette:
         routes += operations.routes(state, api.OPERATIONS, api.FAMILY)
     for name in OWN.names():
         routes += OWN.get(name).routes(state)
-    if STATIC.is_dir():
-        routes.append(Mount("/", StaticFiles(directory=STATIC, html=True)))
+    routes += static.routes()
 
     @asynccontextmanager
     async def life(_: Starlette) -> AsyncIterator[None]:

@@ -1,5 +1,6 @@
 """From what a client sent to what the model reads: a `Wish`, the same for every family of APIs."""
 
+import contextlib
 import json
 import secrets
 from collections.abc import Callable, Mapping, Sequence
@@ -9,25 +10,26 @@ from typing import Any
 from twofold.run import Sampler
 from twofold.run.batcher import Ask
 from twofold.run.constraints import Constraint
+from twofold.serve import forms
 from twofold.serve.models import Served
 from twofold.serve.refusals import Refusal
+from twofold.serve.request import Request
 from twofold.serve.settings import Settings
 from twofold.tokens.conversation import THINKING
 from twofold.tokens.specials import END_OF_TEXT
 from twofold.tokens.speech import CLOSE, OPEN
 
 Message = dict[str, Any]
-_ALTERNATIVES = 8
 
 
 @dataclass(frozen=True, kw_only=True)
 class Wish:
     """What a request asks for.
 
-    `ids`: what stands before the answer. `max_tokens`: of the answer, thoughts not counted when they have a
-    budget of their own, `thoughts`. `constraint` makes a new one for each answer. `chat`: the answer is a turn
-    of a conversation, in which thoughts are told from text, and calls if there are `tools`. `goes_on`: it goes
-    on from a given beginning.
+    `ids`: what stands before the answer. `max_tokens`: of the answer; its thoughts are not counted when they
+    have a budget of their own, `thoughts`. `constraint` makes a new one for each answer. `chat`: the answer is
+    a turn of a conversation, in which thoughts are told from text, and calls if there are `tools`. `goes_on`:
+    it goes on from a given beginning. `echo`: the prompt's own tokens are wanted with their probabilities.
     """
 
     ids: Sequence[int]
@@ -41,6 +43,7 @@ class Wish:
     tools: bool = False
     thoughts: int | None = None
     goes_on: bool = False
+    echo: bool = False
 
     def ask(self, **changes: Any) -> Ask:
         """Return it as the batcher takes it."""
@@ -91,18 +94,59 @@ def room(served: Served, ids: Sequence[int], wanted: int | None, settings: Setti
     if len(ids) >= context:
         raise Refusal(
             "invalid",
-            f"The prompt has {len(ids):,} tokens, and {served.name} sees {context:,} with its answer: shorten it.",
+            f"The prompt has {len(ids):,} tokens; {served.name} sees {context:,} with its answer: shorten it.",
             where="messages",
             code="context_length_exceeded",
         )
     return min(wanted or settings.max_tokens, context - len(ids))
 
 
+def turn(
+    request: Request,
+    served: Served,
+    messages: Sequence[Message],
+    *,
+    tools: Sequence[Mapping[str, Any]] = (),
+    choice: str = "auto",
+    schema: Mapping[str, Any] | bool | None = None,
+    thoughts: int | None = None,
+    goes_on: bool = False,
+    ids: Sequence[int] = (),
+    values: Mapping[str, Any] | None = None,
+    max_tokens: int | None = None,
+    **how: Any,
+) -> Wish:
+    """Return the wish for the next turn of a conversation.
+
+    thoughts: for how many tokens the model may think first; 0: it shall not; None: as it likes. goes_on: the
+    last message is the beginning of the answer; so are `ids`, after it. values: what else the chat template
+    knows. Raises UsageError or Refusal.
+    """
+    tools = forms.choose(tools, choice)
+    known = dict(values or {})
+    if thoughts is not None:
+        known = {"enable_thinking": thoughts > 0, **known}
+    prompt = [*chat_ids(served, messages, tools=tools, goes_on=goes_on, **known), *ids]
+    return Wish(
+        ids=prompt,
+        max_tokens=room(served, prompt, max_tokens, request.state.settings),
+        constraint=forms.form(served, schema, tools, choice),
+        tools=bool(tools),
+        thoughts=thoughts or None,
+        goes_on=goes_on or bool(ids),
+        owner=request.owner,
+        **how,
+    )
+
+
 def raw_ids(served: Served, text: str) -> list[int]:
-    """Return the ids of a text that is to be continued, after BOS where the model wants one."""
+    """Return the ids of a text that is to be continued, after BOS where the model wants one.
+
+    Who asks for this writes all that the model reads, so what is spelled like a control token is one.
+    """
     vocabulary = served.engine.tokenizer.vocabulary
     start = [vocabulary.bos_id] if vocabulary.add_bos and vocabulary.bos_id is not None else []
-    ids = start + served.engine.tokenizer.encode(text)
+    ids = start + served.engine.tokenizer.encode(text, specials=True)
     if not ids and END_OF_TEXT in vocabulary.tokens:
         ids = [served.engine.tokenizer.special_id(END_OF_TEXT)]
     if not ids:
@@ -160,8 +204,16 @@ def arranged(message: Message) -> Message:
 def _call(call: Mapping[str, Any]) -> dict[str, Any]:
     function = dict(call.get("function") or call)
     if isinstance(function.get("arguments"), str):
-        try:
+        with contextlib.suppress(ValueError, RecursionError):  # what is no JSON is shown as it is
             function["arguments"] = json.loads(function["arguments"] or "{}")
-        except (ValueError, RecursionError):
-            pass  # it is shown as it is
     return {**call, "type": "function", "function": function}
+
+
+def plain(content: Any, where: str) -> str:
+    """Return the text of a message's content, which may come in parts. Raises Refusal for pictures and the like."""
+    if not isinstance(content, list):
+        return content or ""
+    for part in content:
+        if part["type"] not in ("text", "input_text", "output_text", "refusal"):
+            raise Refusal("invalid", f"This model reads text only, not {part['type']}.", where=where)
+    return "".join(part.get("text") or "" for part in content)

@@ -12,6 +12,10 @@ import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
 
 from twofold import parameters, run
 from twofold.base.names import unknown
@@ -22,7 +26,11 @@ from twofold.run.batcher import Batcher
 from twofold.serve.refusals import Refusal
 from twofold.serve.settings import Settings
 
+if TYPE_CHECKING:
+    from twofold.run.constraints import Grammars
+
 _LEAST_CONTEXT = 512
+_UNKNOWN = "model_not_found"
 
 
 @dataclasses.dataclass(eq=False)
@@ -37,6 +45,14 @@ class Served:
     loaded: float = dataclasses.field(default_factory=time.time)
     used: float = dataclasses.field(default_factory=time.monotonic)
     users: int = 0
+    rows: NDArray[np.float16] | None = None  # of the input table, once somebody wants embeddings
+
+    @functools.cached_property
+    def grammars(self) -> "Grammars":
+        """What makes constraints for this model's tokens."""
+        from twofold.run.constraints import Grammars
+
+        return Grammars(self.engine.tokenizer)
 
     def release(self) -> None:
         """Say that a request is answered."""
@@ -78,7 +94,7 @@ class Models:
             )
         chosen = next(iter(known)) if not name else name if name in known else name.removesuffix(":latest")
         if chosen not in known:
-            raise Refusal("unknown", unknown("model", chosen, known), where="model", code="model_not_found")
+            raise Refusal("unknown", unknown("model", chosen, known), where="model", code=_UNKNOWN)
         return chosen, known[chosen]
 
     async def open(self, name: str | None) -> Served:
@@ -101,6 +117,11 @@ class Models:
         """Have a model in memory."""
         await self._load(name)
 
+    def put(self, served: Served) -> None:
+        """Serve a model that is in memory already."""
+        self._given[served.name] = served.path
+        self._loaded[served.name] = served
+
     async def unload(self, name: str) -> bool:
         """Take a model out of memory, cancelling its answers; return whether it was there."""
         async with self._changing:
@@ -122,9 +143,7 @@ class Models:
             need = weights + _cache(config, context) * slots
             await self._make_room(name, need)
             engine = await asyncio.to_thread(
-                functools.partial(
-                    run.load, path, threads=self.settings.threads, context=context, sequences=slots
-                )
+                run.load, path, threads=self.settings.threads, context=context, sequences=slots
             )
             batcher = Batcher(engine, waiting=self.settings.queue)
             self._loaded[name] = Served(name, path, engine, batcher, need)

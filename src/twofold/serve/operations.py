@@ -1,8 +1,8 @@
 """One request, from its bytes to the answer's: read, checked, handed to a handler, written, and counted.
 
-A handler is an async function of a `Request` (the checked body, the server's state, what is to be undone at the
-end). It returns a dict, which becomes JSON; text; or an async iterator of strings, which becomes a stream. A
-client that goes away or does not take its answer cancels the handler, and with it the work behind it.
+A handler is an async function of a `Request`. It returns a dict, which becomes JSON; text; or an async iterator
+of strings, which becomes a stream. A client that goes away or does not take its answer cancels the handler,
+and with it the work behind it.
 """
 
 import asyncio
@@ -20,39 +20,12 @@ from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from twofold.serve import fields
-from twofold.serve.models import Served
 from twofold.serve.refusals import Refusal, refusal
-from twofold.serve.replies import Reply
+from twofold.serve.request import Request
 from twofold.serve.state import State
 
 log = logging.getLogger("twofold.serve")
 Result = Mapping[str, Any] | str | AsyncIterator[str]
-
-
-@dataclass
-class Request:
-    """A request whose body has been checked. `path`: the parameters of its path. `owner`: who asks."""
-
-    state: State
-    body: dict[str, Any]
-    path: dict[str, str]
-    owner: str
-    undo: AsyncExitStack = field(default_factory=AsyncExitStack)
-
-    async def model(self) -> Served:
-        """Return the model that the body names, which stays loaded until the request is over."""
-        served = await self.state.models.open(self.body.get("model"))
-        self.undo.callback(served.release)
-        return served
-
-    def count(self, replies: Sequence[Reply]) -> None:
-        """Count the tokens of answers to one prompt."""
-        for name, amount in (
-            ("prompt", replies[0].prompt_tokens),
-            ("cached", replies[0].cached_tokens),
-            ("completion", sum(reply.tokens for reply in replies)),
-        ):
-            self.state.metrics.add(f"twofold_{name}_tokens_total", amount, model=replies[0].served.name)
 
 
 @dataclass(frozen=True)
@@ -60,13 +33,14 @@ class Family:
     """The manners of an API: how it says no, and how its streams look.
 
     `refuse`: the body of a refusal. `broken`: what stands in a stream when it breaks off. `media`: a stream's
-    type.
+    type. `statuses`: where they are not the usual ones.
     """
 
     name: str
     refuse: Callable[[Refusal], dict[str, Any]]
     broken: Callable[[Refusal], str]
     media: str = "text/event-stream"
+    statuses: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -156,7 +130,8 @@ class _Endpoint:
         if no.kind == "bug":
             log.error("%s %s", self.operation.path, no, exc_info=error)
         headers = {"Retry-After": "1"} if no.kind == "busy" else {}
-        return JSONResponse(self.family.refuse(no), no.status, headers)
+        status = self.family.statuses.get(no.kind, no.status)
+        return JSONResponse(self.family.refuse(no), status, headers)
 
     async def _stream(self, pieces: AsyncIterator[str], receive: Receive, send: Send) -> None:
         """Send the pieces as they come, until they end or the client is gone or takes too long."""

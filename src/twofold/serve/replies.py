@@ -6,30 +6,46 @@ mark is put there for the model, and what it goes on with is the answer (Muennig
 """
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Sequence
-from typing import Literal
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
 
 from twofold.base.errors import TwofoldError
+from twofold.run import Step
 from twofold.run.batcher import Answering
-from twofold.serve.asking import Wish
 from twofold.serve.models import Served
 from twofold.serve.refusals import Refusal
 from twofold.think.writing import Thoughts
-from twofold.tokens.speech import Piece, Speech
+from twofold.tokens.speech import Call, Piece, Speech
+
+if TYPE_CHECKING:
+    from twofold.serve.asking import Wish
 
 Finish = Literal["stop", "length", "calls"]
+
+
+@dataclass
+class Said:
+    """A whole answer: its text, thoughts and calls, and the steps that the text is made of."""
+
+    text: str = ""
+    thought: str = ""
+    calls: list[Call] = field(default_factory=list)
+    steps: list[Any] = field(default_factory=list)
 
 
 class Reply:
     """One answer. Iterate once; then `finish`, `stopped` (by which string) and the counts of tokens hold."""
 
-    def __init__(self, served: Served, wish: Wish) -> None:
+    def __init__(self, served: Served, wish: "Wish") -> None:
         """Hand the request to the batcher. Raises UsageError, Busy or Closed."""
         self.served, self.wish = served, wish
         self.finish: Finish = "stop"
         self.stopped: str | None = None
         self.tokens = self.thought_tokens = 0
         self.calls = 0
+        self.first_ns = 0  # when the first token came
         self._marks = Thoughts(served.engine.tokenizer)
         self._stop_ids = served.engine.tokenizer.stop_ids
         if wish.thoughts is not None and not self._marks.known:
@@ -43,9 +59,27 @@ class Reply:
         """How many of the prompt's tokens need not be read again."""
         return self._first.cached_tokens
 
+    @property
+    def read(self) -> list[Step]:
+        """The steps as which the prompt's tokens would have come, but the first; with `echo`, at the end."""
+        return self._first.prompt if self.wish.echo else []
+
     def cancel(self) -> None:
         """Stop writing; nobody reads it any more."""
         self._answering.cancel()
+
+    async def whole(self) -> Said:
+        """Return the answer when it is whole."""
+        said = Said()
+        async for piece in self:
+            if piece.call:
+                said.calls.append(piece.call)
+            elif piece.kind == "text":
+                said.text += piece.text
+                said.steps += piece.notes
+            else:
+                said.thought += piece.text
+        return said
 
     async def __aiter__(self) -> AsyncIterator[Piece]:
         """Yield the pieces as they are certain. Raises TwofoldError when the model broke down."""
@@ -54,7 +88,7 @@ class Reply:
                 thought: list[int] = []
                 async for piece in self._thoughts(thought):
                     yield piece
-                ids = [*self.wish.ids, *self._marks.opening, *thought, *self._marks.closing]
+                ids = [*self.wish.ids, *self._opening(), *thought, *self._marks.closing]
                 self._answering = self._submit(thinking=False, ids=ids)
             async for piece in self._said():
                 yield piece
@@ -69,7 +103,7 @@ class Reply:
             return batcher.submit(
                 wish.ask(ids=ids, max_tokens=max(1, min(wish.max_tokens, left)), constraint=constraint)
             )
-        ids = [*ids, *self._marks.opening]
+        ids = [*ids, *self._opening()]
         most = min(wish.thoughts or 1, left - min(wish.max_tokens, left // 4) - 8)
         if most < 1:
             raise Refusal("invalid", "There is no room for thoughts beside this prompt: shorten it.")
@@ -83,7 +117,7 @@ class Reply:
             if step.id == self._marks.close_id or step.id in self._stop_ids:
                 break
             made.append(step.id)
-            self.tokens += 1
+            self._count()
             self.thought_tokens += 1
             for piece in speech.take(step.id):
                 yield piece
@@ -104,9 +138,9 @@ class Reply:
             strip=wish.chat and not wish.goes_on and wish.constraint is None,
         )
         async for step in self._answering:
-            if step.id in self._stop_ids:
+            if step.id in self._stop_ids or not wish.max_tokens:  # nothing is wanted but the prompt's own
                 break
-            self.tokens += 1
+            self._count()
             for piece in speech.take(step.id, step):
                 yield self._counted(piece)
             if speech.stopped is not None:
@@ -126,6 +160,10 @@ class Reply:
             (i for i in reversed(self.wish.ids) if i in (self._marks.open_id, self._marks.close_id)), -1
         )
         return self._marks.known and last == self._marks.open_id and not self.wish.goes_on
+
+    def _count(self) -> None:
+        self.tokens += 1
+        self.first_ns = self.first_ns or time.monotonic_ns()
 
     def _counted(self, piece: Piece) -> Piece:
         self.calls += piece.kind == "call"

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from twofold.base import home
 from twofold.serve.metrics import Metrics
@@ -11,10 +12,14 @@ from twofold.serve.settings import Settings
 
 @dataclass
 class State:
-    """The server's state. `key`: what clients must show, None on a machine's own loopback."""
+    """The server's state. `key`: what clients must show, None on a machine's own loopback.
+
+    `extras`: what a part of the server keeps for itself, under a name of its own.
+    """
 
     models: Models
     settings: Settings = field(default_factory=Settings)
     key: str | None = None
     home: Path = field(default_factory=home.data_folder)
     metrics: Metrics = field(default_factory=Metrics)
+    extras: dict[str, Any] = field(default_factory=dict)

@@ -3,8 +3,10 @@
 from typing import Any
 
 from twofold import __version__
+from twofold.serve import openapi
 from twofold.serve.openai import FAMILY
-from twofold.serve.operations import Operation, Request
+from twofold.serve.operations import Operation
+from twofold.serve.request import Request
 
 __all__ = ["FAMILY", "OPERATIONS"]
 
@@ -28,7 +30,13 @@ async def metrics(request: Request) -> str:
     return request.state.metrics.text(gauges)
 
 
+async def description(request: Request) -> dict[str, Any]:
+    """Return the OpenAPI document."""
+    return openapi.document()
+
+
 OPERATIONS = [
     Operation("GET", "/health", "Whether the server is well.", health),
+    Operation("GET", "/openapi.json", "This description.", description),
     Operation("GET", "/metrics", "Counts and gauges for Prometheus.", metrics, gives={"type": "string"}),
 ]

@@ -1,33 +1,37 @@
-"""Which models there are: /v1/models, as OpenAI lists them."""
+"""Which models there are: /v1/models, with the fields that OpenAI's and Anthropic's clients look for."""
 
+import datetime
+from pathlib import Path
 from typing import Any
 
 from twofold.serve.openai import FAMILY
-from twofold.serve.operations import Operation, Request
+from twofold.serve.operations import Operation, Result
+from twofold.serve.request import Request
 
 __all__ = ["FAMILY", "OPERATIONS"]
 
 
-async def listed(request: Request) -> dict[str, Any]:
-    """Return all models."""
-    return {"object": "list", "data": [_model(name, str(path)) for name, path in _known(request)]}
+async def listed(request: Request) -> Result:
+    """Return all models, the one that is meant when none is named first."""
+    data = [_model(name, path) for name, path in request.state.models.known().items()]
+    if data:
+        data[0]["default"] = True
+    ends = {"first_id": data[0]["id"], "last_id": data[-1]["id"]} if data else {}
+    return {"object": "list", "data": data, "has_more": False, **ends}
 
 
-async def one(request: Request) -> dict[str, Any]:
+async def one(request: Request) -> Result:
     """Return one model. Raises Refusal when there is none of that name."""
-    name, path = request.state.models.resolve(request.path["name"])
-    return _model(name, str(path))
+    return _model(*request.state.models.resolve(request.path["name"]))
 
 
-def _known(request: Request) -> list[tuple[str, Any]]:
-    return list(request.state.models.known().items())
-
-
-def _model(name: str, path: str) -> dict[str, Any]:
-    import os
-
-    created = int(os.path.getmtime(path)) if os.path.exists(path) else 0
-    return {"id": name, "object": "model", "created": created, "owned_by": "this machine"}
+def _model(name: str, path: Path) -> dict[str, Any]:
+    created = path.stat().st_mtime if path.exists() else 0.0
+    when = datetime.datetime.fromtimestamp(created, datetime.UTC).isoformat(timespec="seconds")
+    return {
+        "id": name, "object": "model", "created": int(created), "owned_by": "this machine",
+        "type": "model", "display_name": name, "created_at": when.replace("+00:00", "Z"),
+    }  # fmt: skip
 
 
 OPERATIONS = [

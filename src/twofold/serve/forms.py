@@ -1,0 +1,45 @@
+"""What form an answer must have: a JSON Schema, any JSON, calls of tools, or none."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from twofold.base.names import unknown
+from twofold.run.constraints import Constraint
+from twofold.serve.models import Served
+from twofold.serve.refusals import Refusal
+
+if TYPE_CHECKING:
+    from twofold.run.constraints import Grammars
+
+Tools = Sequence[Mapping[str, Any]]
+Form = Callable[[], Constraint]
+
+
+def form(served: Served, schema: Mapping[str, Any] | bool | None, tools: Tools, choice: str) -> Form | None:
+    """Return what makes the constraint of an answer, None when it may be anything.
+
+    schema: the JSON Schema to follow, True for any JSON. choice: "auto", "required", or the name of the tool
+    to call. Raises UsageError or Refusal when that cannot be had.
+    """
+    if not tools and not schema and schema != {}:
+        return None
+    grammars: Grammars = served.grammars
+    if tools and (choice != "auto" or schema is None):
+        return lambda: grammars.tool_calls(tools, choice)
+    if schema is True:
+        return grammars.json
+    if isinstance(schema, Mapping):
+        return lambda: grammars.json_schema(schema)
+    return None
+
+
+def choose(tools: Tools, choice: str) -> Tools:
+    """Return the tools that may be called. Raises Refusal for a choice that is not among them."""
+    names = [tool["function"]["name"] for tool in tools]
+    if choice == "none":
+        return ()
+    if choice == "required" and not tools:
+        raise Refusal("invalid", "A call is required, and there are no `tools`.", where="tool_choice")
+    if choice not in ("auto", "required") and choice not in names:
+        raise Refusal("invalid", unknown("tool", choice, names), where="tool_choice")
+    return tools

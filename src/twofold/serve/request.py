@@ -1,0 +1,45 @@
+"""A request as a handler sees it: the checked body, the server's state, and what is undone at the end."""
+
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from twofold.serve.models import Served
+from twofold.serve.replies import Reply
+from twofold.serve.state import State
+
+if TYPE_CHECKING:
+    from twofold.serve.asking import Wish
+
+
+@dataclass
+class Request:
+    """A request whose body has been checked. `path`: the parameters of its path. `owner`: who asks."""
+
+    state: State
+    body: dict[str, Any]
+    path: dict[str, str]
+    owner: str
+    undo: AsyncExitStack = field(default_factory=AsyncExitStack)
+
+    async def model(self) -> Served:
+        """Return the model that the body names, which stays loaded until the request is over."""
+        served = await self.state.models.open(self.body.get("model"))
+        self.undo.callback(served.release)
+        return served
+
+    def reply(self, served: Served, wish: "Wish") -> Reply:
+        """Return an answer that is being written, until the request is over."""
+        reply = Reply(served, wish)
+        self.undo.callback(reply.cancel)
+        return reply
+
+    def count(self, replies: Sequence[Reply]) -> None:
+        """Count the tokens of answers to one prompt."""
+        for name, amount in (
+            ("prompt", replies[0].prompt_tokens),
+            ("cached", replies[0].cached_tokens),
+            ("completion", sum(reply.tokens for reply in replies)),
+        ):
+            self.state.metrics.add(f"twofold_{name}_tokens_total", amount, model=replies[0].served.name)
