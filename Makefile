@@ -61,7 +61,7 @@ docs: $(ALL) ## write the parts of README.md and docs/ that are generated
 web: web/node_modules ## build the web app (needs node 20 or later) into src/twofold/serve/static
 	@cd web && npm run --silent build
 
-web-dev: web/node_modules ## the web app from its sources, anew at each change; beside it, `twofold serve` on port 8000
+web-dev: web/node_modules ## the web app from its sources, anew at each change; beside it, `twofold serve` on port 8080
 	@cd web && npm run --silent dev
 
 web/node_modules: web/package-lock.json

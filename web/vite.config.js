@@ -31,6 +31,26 @@ function stamp() {
   };
 }
 
+/** Write the licences of the libraries that the build holds, as each asks for. */
+function notices() {
+  return {
+    name: "notices",
+    generateBundle(_, bundle) {
+      const modules = Object.values(bundle).flatMap((chunk) => Object.keys(chunk.modules ?? {}));
+      const packages = new Set(modules.map((id) => /node_modules\/((?:@[^/]+\/)?[^/]+)/.exec(id)?.[1]).filter(Boolean));
+      const parts = [...packages].sort().map((name) => {
+        const folder = join("node_modules", name);
+        const { version, license, homepage, repository } = JSON.parse(readFileSync(join(folder, "package.json"), "utf8"));
+        const file = readdirSync(folder).find((entry) => /^licen[cs]e/i.test(entry));
+        const address = homepage ?? repository?.url ?? "";
+        return `${name} ${version} (${license}) ${address}\n\n${file ? readFileSync(join(folder, file), "utf8").trim() : ""}`;
+      });
+      const head = "The web app of twofold holds these libraries, each under its own licence.";
+      this.emitFile({ type: "asset", fileName: "third-party.txt", source: [head, ...parts].join(`\n\n${"-".repeat(80)}\n\n`) + "\n" });
+    },
+  };
+}
+
 /** Temml's own minified file is a fifth smaller than what comes of minifying its module; it only lacks the export. */
 function temml() {
   const name = "temml/dist/temml.min.js";
@@ -41,7 +61,7 @@ function temml() {
 }
 
 export default defineConfig({
-  plugins: [svelte(), temml(), stamp()],
+  plugins: [svelte(), temml(), notices(), stamp()],
   base: "./",
   build: {
     outDir: out,
@@ -52,5 +72,5 @@ export default defineConfig({
     assetsInlineLimit: 0, // the content security policy allows no data: addresses
   },
   // `make web-dev`: the app from its sources, the answers from `twofold serve`.
-  server: { proxy: { "/v1": "http://127.0.0.1:8000", "/twofold": "http://127.0.0.1:8000", "/health": "http://127.0.0.1:8000" } },
+  server: { proxy: { "/v1": "http://127.0.0.1:8080", "/twofold": "http://127.0.0.1:8080", "/health": "http://127.0.0.1:8080" } },
 });
