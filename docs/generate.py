@@ -26,6 +26,7 @@ TALK_ORDER = (
     "environments",
     "think",
     "measure",
+    "pull",
     "kernel",
     "cli",
     "base",

@@ -37,7 +37,7 @@ def test_a_label_says_who_when_what_why_and_under_which_instructions(labels: Lab
     assert (fix.instructions, fix.model, fix.messages) == (1, MODEL, LONG)
     assert fix.who == home.user()
     assert fix.time.endswith("+00:00")
-    assert labels.counts() == {"fix": 1, "compare": 1}
+    assert labels.counts() == {"fix": 1, "good": 0, "compare": 1}
     assert labels.comparisons() == [(LONG, "Four.", "Five."), (ASKED, "Four, I think.", "A fish.")]
 
 

@@ -6,9 +6,10 @@ In the user's data folder, below `labels/`:
     instructions-1.md, -2 …    what labellers are told; a change makes the next version, the old ones stay
 
 A label says who (an id of this machine's users, not a name), when, what about which answer of which model in
-which conversation, under which version of the instructions, and why, if that was said. Three kinds:
+which conversation, under which version of the instructions, and why, if that was said. Four kinds:
 
     fix       what the model should have said
+    good      the answer is right as it is
     compare   two answers to the same question, and which one is better
     why       a note to an earlier label
 
@@ -24,14 +25,15 @@ import dataclasses
 import datetime
 import json
 import secrets
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from twofold.base import files, home
+from twofold.base import files, home, ledger
 from twofold.base.errors import BadFileError, UsageError
 
 Message = dict[str, Any]
+KINDS = ("fix", "good", "compare")
 
 INSTRUCTIONS = """\
 # How to label
@@ -49,8 +51,9 @@ INSTRUCTIONS = """\
 class Label:
     """One label. `messages`: the conversation up to the question; `answer`: what the model said to it.
 
-    `better`: for a fix the answer that it should have been; for a comparison the better of two, `answer`
-    being the other. `model`: {name, sha256}. `instructions`: their version.
+    `better`: for a fix the answer that it should have been (`answer` is empty where the model was not asked);
+    for a good answer itself; for a comparison the better of two, `answer` being the other. `model`: {name,
+    sha256}. `instructions`: their version.
     """
 
     id: str
@@ -83,33 +86,57 @@ class Labels:
 
     # ---- labels
 
-    def fix(self, messages: Sequence[Message], answer: str, better: str, model: dict[str, str]) -> str:
+    # `who`: a label such as "desk-1"; by default this user of the machine.
+
+    def fix(
+        self,
+        messages: Sequence[Message],
+        answer: str,
+        better: str,
+        model: dict[str, str],
+        who: str | None = None,
+    ) -> str:
         """Keep what the model should have said; return the label's id. Raises UsageError."""
         if not better.strip():
             raise UsageError("A correction needs the words the model should have said.")
         if better.strip() == answer.strip():
             raise UsageError("That is what it said: there is nothing to correct.")
-        return self._judged("fix", messages, answer, better.strip(), model)
+        return self._judged("fix", messages, answer, better.strip(), model, who)
 
-    def compare(self, messages: Sequence[Message], worse: str, better: str, model: dict[str, str]) -> str:
+    def good(
+        self, messages: Sequence[Message], answer: str, model: dict[str, str], who: str | None = None
+    ) -> str:
+        """Keep that an answer is right as it is; return the label's id. Raises UsageError if it is empty."""
+        if not answer.strip():
+            raise UsageError("There is no answer that could be good.")
+        return self._judged("good", messages, answer, answer.strip(), model, who)
+
+    def compare(
+        self,
+        messages: Sequence[Message],
+        worse: str,
+        better: str,
+        model: dict[str, str],
+        who: str | None = None,
+    ) -> str:
         """Keep which of two answers is better; return the label's id. Raises UsageError when they are one."""
         if better.strip() == worse.strip():
             raise UsageError("The two answers are the same, so neither is better.")
-        return self._judged("compare", messages, worse, better, model)
+        return self._judged("compare", messages, worse, better, model, who)
 
-    def why(self, id_: str, note: str) -> None:
+    def why(self, id_: str, note: str, who: str | None = None) -> None:
         """Add a note to a label. Raises UsageError when there is no such label, or the note is empty."""
         if not note.strip():
             raise UsageError("A note needs words: /why TEXT.")
         if id_ not in {label.id for label in self.all()}:
             raise UsageError("There is no such label to add a note to.")
-        self._add({"kind": "why", "of": id_, "why": note.strip()})
+        self._add({"kind": "why", "of": id_, "why": note.strip()}, who)
 
     def all(self) -> list[Label]:
         """Return the labels in order, each with its last note. Raises BadFileError for a damaged line."""
         notes: dict[str, str] = {}
         found: list[dict[str, Any]] = []
-        for number, record in self._records():
+        for number, record in ledger.read(self.path):
             try:
                 if record["kind"] == "why":
                     notes[record["of"]] = record["why"]
@@ -129,51 +156,37 @@ class Labels:
 
     def comparisons(self) -> list[tuple[list[Message], str, str]]:
         """Return (messages, better, worse) of every label: a correction is better than what it corrects."""
-        return [(label.messages, label.better, label.answer) for label in self.all()]
+        return [
+            (label.messages, label.better, label.answer)
+            for label in self.all()
+            if label.kind != "good" and label.answer
+        ]
 
     def counts(self) -> dict[str, int]:
         """Return how many labels of each kind there are."""
         kinds = [label.kind for label in self.all()]
-        return {kind: kinds.count(kind) for kind in ("fix", "compare")}
+        return {kind: kinds.count(kind) for kind in KINDS}
 
     def _judged(
-        self, kind: str, messages: Sequence[Message], answer: str, better: str, model: dict[str, str]
+        self,
+        kind: str,
+        messages: Sequence[Message],
+        answer: str,
+        better: str,
+        model: dict[str, str],
+        who: str | None,
     ) -> str:
         self._keep_first()
         id_ = secrets.token_hex(6)
         self._add({
             "kind": kind, "id": id_, "instructions": self.version(), "model": model,
             "messages": [dict(message) for message in messages], "answer": answer, "better": better,
-        })  # fmt: skip
+        }, who)  # fmt: skip
         return id_
 
-    def _add(self, record: dict[str, Any]) -> None:
-        self.folder.mkdir(parents=True, exist_ok=True)
+    def _add(self, record: dict[str, Any], who: str | None) -> None:
         now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-        line = json.dumps({"time": now, "who": home.user(), **record}, ensure_ascii=False) + "\n"
-        start = "\n" if self._torn() else ""  # after a torn line, a whole one begins anew
-        files.append(self.path, (start + line).encode("utf-8", "replace"))
-
-    def _torn(self) -> bool:
-        """Return whether the file does not end with a line's end."""
-        if not self.path.exists() or not self.path.stat().st_size:
-            return False
-        with open(self.path, "rb") as file:
-            file.seek(-1, 2)
-            return file.read(1) != b"\n"
-
-    def _records(self) -> Iterator[tuple[int, dict[str, Any]]]:
-        lines = self.path.read_bytes().split(b"\n") if self.path.exists() else []
-        for number, line in enumerate(lines, 1):
-            if not line.strip():
-                continue
-            try:
-                record = json.loads(line)
-                if not isinstance(record, dict):
-                    raise ValueError("no object")
-            except ValueError:
-                continue  # torn: what was not written whole was never confirmed
-            yield number, record
+        ledger.add(self.path, {"time": now, "who": who or home.user(), **record})
 
     # ---- instructions
 

@@ -5,9 +5,10 @@ people get (quantised or not) and needs no torch. `evaluation` puts the benchmar
 `contamination` looks for them in its training text, `harness` lends the model to lm-evaluation-harness.
 `machine`, `pace`, `calibration` and `speed` are what `twofold bench` shows. `scaling` fits laws to runs,
 `ladder` keeps those of this machine, `budget`, `layout` and `hardware` are what `twofold plan` answers from.
+`arena` rates models by battles, with `style` taken out if wanted; `forecast` says how fast a model will be.
 See docs/measure.md.
 
-Not covered yet: the arena, dreams, insight.
+Not covered yet: dreams, insight.
 """
 
 from twofold.measure.bits_per_byte import Score, bits_per_byte

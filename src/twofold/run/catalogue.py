@@ -8,7 +8,7 @@ from pathlib import Path
 
 from twofold.base.errors import TwofoldError, UsageError
 from twofold.base.names import nearest
-from twofold.run import box, default
+from twofold.run import box, default, pulled
 
 
 def find(model: str | None) -> Path:
@@ -26,6 +26,8 @@ def find(model: str | None) -> Path:
             return path / "model.gguf"
         if path.is_file() or (path / "config.json").is_file():
             return path
+    if (there := pulled.find(model)) is not None:  # by what was asked for, as owner/repo:Q4_K_M
+        return there.path
     if Path(model).is_dir():
         raise UsageError(f"The folder {model} holds neither model.gguf nor a Hugging Face config.json.")
     guess = nearest(model, known())
@@ -47,9 +49,10 @@ def known() -> dict[str, Path]:
             found.setdefault(name(), path())
         except TwofoldError:
             continue  # a default that is gone is no reason to hide the others
-    for folder in (Path("runs"), default.folder()):
-        for file in sorted(folder.glob("*/model.gguf")):
-            found.setdefault(file.parent.name, file)
+    for file in sorted(Path("runs").glob("*/model.gguf")):
+        found.setdefault(file.parent.name, file)
+    for model in pulled.models():
+        found.setdefault(model.name, model.path)
     return found
 
 

@@ -1,7 +1,7 @@
 """One request, from its bytes to the answer's: read, checked, handed to a handler, written, and counted.
 
-A handler is an async function of a `Request`. It returns a dict, which becomes JSON; text; or an async iterator
-of strings, which becomes a stream. A client that goes away or does not take its answer cancels the handler,
+A handler is an async function of a `Request`. It returns a dict or a list, which becomes JSON; text; or an async
+iterator of strings, which becomes a stream. A client that goes away or does not take its answer cancels the handler,
 and with it the work behind it.
 """
 
@@ -25,7 +25,7 @@ from twofold.serve.request import Request
 from twofold.serve.state import State
 
 log = logging.getLogger("twofold.serve")
-Result = Mapping[str, Any] | str | AsyncIterator[str]
+Result = Mapping[str, Any] | list[Any] | str | AsyncIterator[str]
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,8 @@ class _Endpoint:
                 body = await self._body(asked)
                 client = asked.client.host if asked.client else ""
                 owner = f"{client} {body.get('user') or ''}"
-                request = Request(self.state, body, dict(asked.path_params), owner, undo)
+                path, query = dict(asked.path_params), dict(asked.query_params)
+                request = Request(self.state, body, path, owner, query, undo)
                 result = await _unless_gone(receive, self.operation.handle(request))
             except requests.ClientDisconnect:
                 return
@@ -94,7 +95,7 @@ class _Endpoint:
                 return
             if result is None:  # nobody is there any more
                 return
-            if isinstance(result, Mapping):
+            if isinstance(result, Mapping | list):
                 await JSONResponse(result)(scope, receive, send)
             elif isinstance(result, str):
                 await PlainTextResponse(result)(scope, receive, send)

@@ -15,12 +15,16 @@ if TYPE_CHECKING:
 
 @dataclass
 class Request:
-    """A request whose body has been checked. `path`: the parameters of its path. `owner`: who asks."""
+    """A request whose body has been checked.
+
+    `path`, `query`: the parameters of its address. `owner`: who asks.
+    """
 
     state: State
     body: dict[str, Any]
     path: dict[str, str]
     owner: str
+    query: dict[str, str] = field(default_factory=dict)
     undo: AsyncExitStack = field(default_factory=AsyncExitStack)
 
     async def model(self) -> Served:

@@ -62,8 +62,9 @@ def _count(labels: "Labels") -> None:
 
     console = terminal.console()
     counts = labels.counts()
+    good = f"{counts['good']:,} good answers, " if counts["good"] else ""
     console.print(
-        f"{counts['fix']:,} corrections and {counts['compare']:,} comparisons, under version "
+        f"{good}{counts['fix']:,} corrections and {counts['compare']:,} comparisons, under version "
         f"{labels.version()} of the instructions."
     )
     console.print(f"[dim]{labels.path}[/]", soft_wrap=True)
@@ -86,7 +87,8 @@ def _show(label: "Label") -> None:
     earlier = len(label.messages) - 1
     if earlier:
         console.print(Text(f"  … {earlier} messages before", "dim"))
-    rows = [("»", str(label.messages[-1]["content"]), "cyan"), ("✗", label.answer, "red")]
+    rows = [("»", str(label.messages[-1]["content"]), "cyan")]
+    rows += [("✗", label.answer, "red")] if label.answer != label.better else []
     rows += [("✓", label.better, "green")] + ([("why", label.why, "default")] if label.why else [])
     for mark, text, style in rows:
         console.print(Text(f"  {mark} {terminal.clean(text)}", style), soft_wrap=True)
