@@ -30,17 +30,20 @@ def browser() -> Iterator[Any]:
         browser.close()
 
 
-@pytest.fixture(scope="session")
-def web(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serving]:
-    """Return a server of the model in the box and of a tiny random one ("tiny"), with a data folder of its own."""
+@pytest.fixture(scope="module")
+def web(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serving]:
+    """Return a server with a data folder of its own, of the MODELS that the test's module names.
+
+    By default of all there is: the model in the box, a run "tiny", and what is pulled.
+    """
     home = tmp_path_factory.mktemp("home")
-    tiny = tmp_path_factory.mktemp("models") / "tiny"
-    tiny.mkdir()
+    tiny = home / "runs" / "tiny"
+    tiny.mkdir(parents=True)
     parameters.save_gguf(random_model("qwen3", context=512), tiny / "model.gguf", "F32")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_DATA_HOME", str(home))
         patch.chdir(home)  # runs/ is looked for in the folder one is in
-        with serve("box", tiny) as running:
+        with serve(*getattr(request.module, "MODELS", ())) as running:
             yield running
 
 
@@ -53,7 +56,7 @@ class Visit:
         self.context.set_default_timeout(10_000)
         self.page = self.context.new_page()
         self.page.on("request", self._request)
-        self.page.on("console", lambda said: said.type == "error" and "404" not in said.text and self.wrongs.append(said.text))
+        self.page.on("console", lambda said: said.type == "error" and self.wrongs.append(said.text))
         self.page.on("pageerror", lambda error: self.wrongs.append(str(error)))
 
     def _request(self, request: Any) -> None:
@@ -86,7 +89,7 @@ def visit(browser: Any, web: Serving) -> Iterator[Visit]:
 
 @pytest.fixture
 def says(web: Serving) -> Any:
-    """Return a function that makes a model called "parrot" say a text, each token after a pause of so long."""
+    """Return a function that makes "parrot", a model, say a text, each token after such a pause."""
 
     def say(text: str, pause_s: float = 0) -> str:
         teach(web.state, "parrot", text, context=8192)

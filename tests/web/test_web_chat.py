@@ -6,6 +6,8 @@ from typing import Any
 
 import pytest
 
+MODELS = ("box",)
+
 
 def answer(page: Any) -> Any:
     """Return the last answer on the page."""
@@ -20,7 +22,9 @@ def test_an_answer_is_kept_in_this_browser(visit: Any) -> None:
     page.wait_for_function("indexedDB.databases().then(all => all.length)")
     page.wait_for_timeout(800)  # kept a moment after the last token
     page.reload()
-    page.get_by_role("complementary", name="Conversations").get_by_role("button", name="Hi!", exact=True).click()
+    page.get_by_role("complementary", name="Conversations").get_by_role(
+        "button", name="Hi!", exact=True
+    ).click()
     assert answer(page).locator(".markdown").inner_text() == said
 
 
@@ -119,8 +123,10 @@ def test_settings_and_files_reach_the_model(visit: Any, tmp_path: Path) -> None:
 
 def test_conversations_go_out_and_come_back_as_a_conversation_file(visit: Any, tmp_path: Path) -> None:
     page = visit.ask("Hi!")
-    page.get_by_role("button", name="Again").click()
-    answer(page).get_by_text("2/2").wait_for()
+    page.get_by_role("button", name="Edit").click()
+    page.get_by_label("Edit the message").fill("Bye!")
+    page.keyboard.press("Enter")
+    page.get_by_text("2/2").wait_for()
     page.get_by_role("button", name="Again").wait_for()
     with page.expect_download() as download:
         page.get_by_role("button", name="Export all").click()
@@ -130,7 +136,8 @@ def test_conversations_go_out_and_come_back_as_a_conversation_file(visit: Any, t
     assert [[m["role"] for m in line["messages"]] for line in lines] == [["user", "assistant"]] * 2
     page.get_by_label("Import a conversation file").set_input_files(path)
     page.get_by_text("1 conversation read").wait_for()
-    answer(page).get_by_text("1/2").wait_for()
+    page.get_by_text("1/2").wait_for()
+    assert page.locator("article.mine p.words").inner_text() == "Bye!"
     (tmp_path / "bad.jsonl").write_text("{}\n")
     page.get_by_label("Import a conversation file").set_input_files(tmp_path / "bad.jsonl")
     page.get_by_text("Line 1 is no conversation").wait_for()
@@ -142,7 +149,7 @@ HOSTILE = [
     "[a](javascript:window.hacked=1) [b](data:text/html,<script>window.hacked=1</script>) <javascript:window.hacked=1>",
     "![pixel](https://example.invalid/p.png?secret) ![](//example.invalid/q)",
     "[x]: javascript:window.hacked=1\n\n[x] and [y][x]",
-    "```html\n<img src=x onerror=window.hacked=1>\n```\n\n```\"><img src=x onerror=window.hacked=1>\nx\n```",
+    '```html\n<img src=x onerror=window.hacked=1>\n```\n\n```"><img src=x onerror=window.hacked=1>\nx\n```',
     "| <img src=x onerror=window.hacked=1> | b |\n|---|---|\n| <b onclick=window.hacked=1>x</b> | `<i>` |",
     r"$\href{javascript:window.hacked=1}{x}$ $\class{x\" onmouseover=\"window.hacked=1}{y}$ $\text{<img src=x onerror=window.hacked=1>}$",
     "# <iframe src=https://example.invalid></iframe>\n\n> <form action=https://example.invalid><button>x</button></form>",
@@ -160,12 +167,18 @@ def test_hostile_answers_are_only_shown(visit: Any, says: Any, lens: bool) -> No
     if lens:
         page.get_by_role("button", name="Lens").click()
     page.wait_for_timeout(300)
-    made = "script, img, svg, iframe, form[action], style, link, object, embed, [onclick], [onerror], [onload]"
+    made = (
+        "script, img, svg, iframe, form[action], style, link, object, embed, [onclick], [onerror], [onload]"
+    )
     assert page.locator(f"article:not(.mine) :is({made})").count() == 0
     assert page.evaluate("window.hacked") is None
     links = page.locator("article:not(.mine) a").evaluate_all("all => all.map(a => a.protocol)")
     assert set(links) <= {"https:"}
-    for shown in ("<script>window.hacked = 1</script>", "deep", "&lt;img" if lens else "<img src=x onerror=window.hacked=1>"):
+    for shown in (
+        "<script>window.hacked = 1</script>",
+        "deep",
+        "&lt;img" if lens else "<img src=x onerror=window.hacked=1>",
+    ):
         assert shown in answer(page).inner_text()
 
 

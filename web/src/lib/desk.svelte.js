@@ -2,10 +2,21 @@
 
 import { json } from "./api.js";
 import { wholeAnswer } from "./answers.js";
+import { keep, settings } from "./settings.svelte.js";
 
 class Desk {
   instructions = $state("");
   version = $state(1);
+
+  /** The labeller's mark, agreement is between these; empty: this machine's user. */
+  get who() {
+    return settings.who;
+  }
+
+  set who(mark) {
+    settings.who = mark;
+    keep();
+  }
 
   /** Read the present instructions. Raises ApiError. */
   async readInstructions() {
@@ -16,15 +27,20 @@ class Desk {
 
 export const desk = new Desk();
 
-/** Return {messages, answer?, answers?, model?} that waits for a label, or null. Raises ApiError. */
-export async function next(kind) {
-  const found = await json(`/twofold/labels/next?kind=${kind}`);
+/**
+ * Return {messages, answers, model, source} that waits for a label, or null. `answers`: none, one to correct or two to compare.
+ *
+ * `skip`: how many that would come first are left out, for a person who passes them over. Raises ApiError.
+ */
+export async function next(kind, skip = 0) {
+  const query = new URLSearchParams({ kind, ...(desk.who ? { who: desk.who } : {}), ...(skip ? { skip } : {}) });
+  const found = await json(`/twofold/labels/next?${query}`);
   return found?.messages?.length ? found : null;
 }
 
 /** Keep a label, with its reason if there is one. Raises ApiError. */
 export async function keepLabel({ why, ...body }) {
-  return json("/twofold/labels", { method: "POST", body: { ...body, ...(why?.trim() ? { why: why.trim() } : {}) } });
+  return json("/twofold/labels", { method: "POST", body: { ...body, ...(why?.trim() ? { why: why.trim() } : {}), ...(desk.who ? { who: desk.who } : {}) } });
 }
 
 /** Return what `model` finds wrong with an answer, by the instructions; `onText` sees it grow. Raises ApiError. */

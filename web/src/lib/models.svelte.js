@@ -19,7 +19,7 @@ export async function refresh() {
 async function described() {
   const [served, known] = await Promise.all([
     json("/v1/models").then((answer) => answer.data),
-    json("/twofold/models").then((answer) => answer.models ?? answer, (error) => {
+    json("/twofold/models").catch((error) => {
       if (error instanceof ApiError && error.status === 404) return [];
       throw error;
     }),

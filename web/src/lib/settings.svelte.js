@@ -1,7 +1,7 @@
 /** What a person has set on this page, kept in this browser. */
 
 const KEY = "twofold.settings";
-const DEFAULTS = { model: null, system: "", sampling: {}, lens: false, listShown: true };
+const DEFAULTS = { model: null, system: "", sampling: {}, lens: false, listShown: true, who: "" };
 
 function load() {
   try {
