@@ -339,7 +339,7 @@ class Failing:
     def __init__(self) -> None:
         self.taken, self.done = 0, False
 
-    def mask(self) -> None:
+    def mask(self, left: int) -> None:
         if self.taken == 3:
             raise TwofoldError("too complex")
 
