@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 _STYLE = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
 # What llguidance knows.
 _FORMATS = ("date-time", "time", "date", "duration", "email", "hostname", "ipv4", "ipv6", "uuid", "uri")
+_START = -1
 _DIGITS = 20  # in a row, after which another is not chosen if anything else may come
 _KEPT = 64  # grammars that stay compiled
 
@@ -77,7 +78,7 @@ class Grammars:
 
     def json_schema(self, schema: Mapping[str, Any] | bool) -> Constraint:
         """Return the constraint that an answer is JSON and valid under a schema (draft 2020-12)."""
-        return self._constraint({"grammars": [_json_grammar(schema)]}, "JSON schema", closes=True)
+        return self._constraint({"grammars": [_json_grammar(schema)]}, "JSON schema", _START)
 
     def json(self) -> Constraint:
         """Return the constraint that an answer is a JSON object."""
@@ -111,7 +112,10 @@ class Grammars:
             if choice not in names:
                 raise UsageError(f"The tool {choice!r} is not among those offered: {', '.join(names)}.")
             inner, parallel = [inner[names.index(choice)]], False
-        return self._constraint(_calls(self._tokenizer, inner, choice == "auto", parallel), "list of tools")
+        grammar = _calls(self._tokenizer, inner, choice == "auto", parallel)
+        opening = _tags(self._tokenizer, "tool_call")[2]
+        json_from = _START if opening is None and choice != "auto" else opening
+        return self._constraint(grammar, "list of tools", json_from)
 
     # ---- llguidance
 
@@ -135,21 +139,25 @@ class Grammars:
             raise UsageError(_sentence(matcher.get_error()))
         return matcher
 
-    def _constraint(self, grammar: Mapping[str, Any], kind: str, closes: bool = False) -> Constraint:
+    def _constraint(self, grammar: Mapping[str, Any], kind: str, json_from: int | None = None) -> Constraint:
         try:
             text = json.dumps(grammar)
             with self._lock:
                 matcher = self._matcher(text).deep_copy()
         except (UsageError, TypeError, ValueError, RecursionError) as error:
             raise UsageError(f"This {kind} cannot be used: {error}") from None
-        return _Matching(matcher, self._words, closes)
+        return _Matching(matcher, self._words, json_from)
 
 
 class _Matching:
-    """A grammar and how far an answer has come in it."""
+    """A grammar and how far an answer has come in it.
 
-    def __init__(self, matcher: "llguidance.LLMatcher", words: "_Words", closes: bool) -> None:
-        self._matcher, self._words, self._closes = matcher, words, closes
+    json_from: the token after which the answer is JSON, _START when it begins so, None when it never is.
+    """
+
+    def __init__(self, matcher: "llguidance.LLMatcher", words: "_Words", json_from: int | None) -> None:
+        self._matcher, self._words = matcher, words
+        self._json_from, self._closes = json_from, json_from == _START
         self._bits = np.empty(-(-len(words.tokens) // 32), np.uint32)
         self._at, self._bytes = self._bits.ctypes.data, self._bits.nbytes
         self._digits = 0  # how many stand at the end
@@ -163,8 +171,8 @@ class _Matching:
         self._matcher.unsafe_compute_mask_ptr(self._at, self._bytes)
         if self._matcher.is_error():
             self._give_up()
-        count = len(self._words.tokens)
-        mask = np.unpackbits(self._bits.view(np.uint8), count=count, bitorder="little").view(np.bool_)
+        bits = np.unpackbits(self._bits.view(np.uint8), bitorder="little")
+        mask: NDArray[np.bool_] = bits[: len(self._words.tokens)].view(np.bool_)
         if self._digits >= _DIGITS and (mask & ~self._words.digits).any():
             mask &= ~self._words.digits
         if self._closes and left is not None:
@@ -177,6 +185,7 @@ class _Matching:
     def take(self, token: int) -> None:
         if not self.done and not self._matcher.consume_token(token):
             self._give_up()
+        self._closes = self._closes or token == self._json_from
         piece = self._words.tokens[token]
         ending = len(piece) - len(piece.rstrip(b"0123456789"))
         self._digits = ending + (self._digits if ending == len(piece) else 0)
@@ -202,7 +211,8 @@ class _Words:
         self.bos_token_id = vocabulary.bos_id
         ends = [n in stops or (bool(t) and not t.strip(b"}]")) for n, t in enumerate(self.tokens)]
         quotes = [t[:1] == b'"' and not t[1:].strip(b"}]") for t in self.tokens]
-        self.closing = (np.array(ends), np.array(quotes))  # what ends something, the sooner the earlier
+        # What closes something. Quotes come first: in a string a bracket closes nothing.
+        self.closing = np.array(quotes), np.array(ends)
         self.digits = np.array([token[:1].isdigit() for token in self.tokens])  # those that begin with one
         # Grammars force pieces in the middle of a text: no space goes in front of them.
         encode = Tokenizer(dataclasses.replace(vocabulary, add_space_prefix=False)).encode
@@ -242,16 +252,16 @@ def _calls(
         lines.append(f'call_{n}: {begin} @arguments_{n} "}}\\n"')
         schema = {"type": "object", **(tool.get("parameters") or {})}
         schemas.append({"name": f"arguments_{n}", **_json_grammar(schema)})
-    opening, closing, tokens = _tags(tokenizer, "tool_call")
+    opening, closing, token = _tags(tokenizer, "tool_call")
     lines.append(f"call: {opening} ({' | '.join(f'call_{n}' for n in range(len(tools)))}) {closing}")
     lines.append('calls: call ("\\n" call)*' if parallel else "calls: call")
     before, after, thinks = _tags(tokenizer, "think")
-    think = "think? " if thinks else ""
-    if thinks:
+    think = "think? " if thinks is not None else ""
+    if think:
         lines.append(f"think: {before} TEXT? {after} /\\n*/")
     if not text_too:
         lines.append(f"start: {think}calls")
-    elif tokens:  # no text contains the token that opens a call
+    elif token is not None:  # no text contains the token that opens a call
         lines.append(f"start: {think}TEXT? calls?")
     else:
         lines += ["start: OTHER | calls", "OTHER: /[^<](.|\\n)*/"]
@@ -259,13 +269,13 @@ def _calls(
     return {"grammars": [{"lark_grammar": "\n".join(lines)}, *schemas]}
 
 
-def _tags(tokenizer: Tokenizer, name: str) -> tuple[str, str, bool]:
-    """Return how a grammar spells <name> and </name>, and whether they are tokens that no text can make."""
+def _tags(tokenizer: Tokenizer, name: str) -> tuple[str, str, int | None]:
+    """Return how a grammar spells <name> and </name>, and the first one's id if no text can make these."""
     spelled = (f"<{name}>", f"</{name}>")
     every, of_text = (tokenizer.vocabulary.specials(controls=controls) for controls in (True, False))
     if all(tag in every and tag not in of_text for tag in spelled):
-        return f"<[{every[spelled[0]]}]>", f"<[{every[spelled[1]]}]>", True
-    return json.dumps(spelled[0]), json.dumps(spelled[1]), False
+        return f"<[{every[spelled[0]]}]>", f"<[{every[spelled[1]]}]>", every[spelled[0]]
+    return json.dumps(spelled[0]), json.dumps(spelled[1]), None
 
 
 def _sentence(text: str) -> str:
