@@ -212,7 +212,7 @@ class _Words:
         ends = [n in stops or (bool(t) and not t.strip(b"}]")) for n, t in enumerate(self.tokens)]
         quotes = [t[:1] == b'"' and not t[1:].strip(b"}]") for t in self.tokens]
         # What closes something. Quotes come first: in a string a bracket closes nothing.
-        self.closing = np.array(quotes), np.array(ends)
+        self.closing: tuple[NDArray[np.bool_], ...] = np.array(quotes), np.array(ends)
         self.digits = np.array([token[:1].isdigit() for token in self.tokens])  # those that begin with one
         # Grammars force pieces in the middle of a text: no space goes in front of them.
         encode = Tokenizer(dataclasses.replace(vocabulary, add_space_prefix=False)).encode
