@@ -16,7 +16,7 @@ RUN_C_WIDTH  := 120
 RUN_C_STRICT := -std=c11 -O2 -Wall -Wextra -pedantic -Werror
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test lint lint-python lint-c docs bench bench-improve bench-prefer soak clean
+.PHONY: help install run test lint lint-python lint-c web web-dev docs bench bench-improve bench-prefer soak clean
 
 help: ## list what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
@@ -56,6 +56,17 @@ lint-c:
 
 docs: $(ALL) ## write the parts of README.md and docs/ that are generated
 	@$(BIN)/python docs/generate.py
+
+# The built app is committed: who uses or changes the Python side needs no node.
+web: web/node_modules ## build the web app (needs node 20 or later) into src/twofold/serve/static
+	@cd web && npm run --silent build
+
+web-dev: web/node_modules ## the web app from its sources, anew at each change; beside it, `twofold serve` on port 8080
+	@cd web && npm run --silent dev
+
+web/node_modules: web/package-lock.json
+	@command -v npm > /dev/null || { echo "Building the web app needs node 20 or later, with npm."; exit 1; }
+	@cd web && npm ci --no-audit --no-fund && touch node_modules
 
 # A benchmark is a script of benchmarks/ that can be run; *_worker, *_judge and *_twofold are parts that it starts itself.
 bench: $(ALL) ## compare with rivals: every benchmark in benchmarks/, in turn (the first time builds llama.cpp)

@@ -39,7 +39,7 @@ class Serving:
 @contextmanager
 def serve(*models: str | Path, key: str | None = None, **settings: Any) -> Iterator[Serving]:
     """Serve for the length of a block; a model that is a text is one that says this text."""
-    chosen = Settings(**{"port": 0, "threads": 1, "slots": 4, "grace_s": 0.0, **settings})
+    chosen = Settings(**{"port": 0, "threads": 1, "slots": 4, "grace_s": 0.0, "preload": False, **settings})
     state = State(Models([str(model) for model in models], chosen), chosen, key)
     with server.running(app.build(state), chosen) as it, httpx.Client(base_url=it.url, timeout=60) as http:
         yield Serving(it.url, state, http, it.stop)
@@ -54,7 +54,7 @@ def teach(state: State, name: str, *texts: str, context: int = 512) -> None:
 
 
 class Parrot:
-    """A backend that says its lines: after each start of an assistant's turn, token by token, and then stops."""
+    """A backend that says its lines: after each start of an assistant's turn, and then it stops."""
 
     def __init__(self, lines: Sequence[list[int]], model: Any) -> None:
         tokenizer = model.tokenizer

@@ -26,7 +26,7 @@ def form(
     """Return what makes the constraint of an answer, None when it may be anything.
 
     schema: the JSON Schema to follow, True for any JSON. choice: "auto", "required", or the name of the tool
-    to call. parallel: whether several may be called at once. Raises UsageError or Refusal when that cannot be had.
+    to call. parallel: whether several may be called at once. Raises UsageError or Refusal.
     """
     if not tools and schema is None:
         return None

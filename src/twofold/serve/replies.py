@@ -198,11 +198,11 @@ async def merged(replies: Sequence[Reply]) -> AsyncIterator[tuple[int, Piece | N
     going = len(tasks)
     try:
         while going:
-            number, piece = await queue.get()
-            if isinstance(piece, BaseException):
-                raise piece
-            going -= piece is None
-            yield number, piece
+            number, found = await queue.get()
+            if isinstance(found, BaseException):
+                raise found
+            going -= found is None
+            yield number, found
     finally:
         for task in tasks:
             task.cancel()

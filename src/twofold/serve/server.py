@@ -88,6 +88,12 @@ def listen(settings: Settings) -> socket.socket:
     return found
 
 
+def address(listening: socket.socket) -> str:
+    """Return where a socket listens, as http://127.0.0.1:8080."""
+    host, port = listening.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
 @dataclass(frozen=True)
 class Running:
     """A server in a thread: its address, such as http://127.0.0.1:8080, and what makes it stop."""
@@ -109,8 +115,7 @@ def running(app: ASGIApp, settings: Settings) -> Iterator[Running]:
     try:
         while not made.started and thread.is_alive():
             thread.join(0.01)
-        host = f"[{settings.host}]" if ":" in settings.host else settings.host
-        yield Running(f"http://{host}:{listening.getsockname()[1]}", stop)
+        yield Running(address(listening), stop)
     finally:
         stop()
         thread.join()

@@ -1,0 +1,120 @@
+"""A browser, where this machine has one, and the web app in it as people see it."""
+
+import os
+import shutil
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from serving import Serving, serve, teach
+from tiny_models import random_model
+
+from twofold import parameters
+
+NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Any]:
+    """Return Chromium, as Playwright drives it; skip where one of the two is missing."""
+    sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    path = next(filter(None, map(shutil.which, NAMES)), None)
+    if path is None:
+        pytest.skip("no Chromium on this machine")
+    with sync_api.sync_playwright() as playwright:
+        # Its own sandbox cannot be made in most containers; the pages are our own.
+        browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="module")
+def web(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serving]:
+    """Return a server with a data folder of its own, of the MODELS that the test's module names.
+
+    By default of all there is: the model in the box, a run "tiny", and what is pulled.
+    """
+    home = tmp_path_factory.mktemp("home")
+    tiny = home / "runs" / "tiny"
+    tiny.mkdir(parents=True)
+    parameters.save_gguf(random_model("qwen3", context=512), tiny / "model.gguf", "F32")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_DATA_HOME", str(home))
+        patch.chdir(home)  # runs/ is looked for in the folder one is in
+        with serve(*getattr(request.module, "MODELS", ())) as running:
+            yield running
+
+
+class Visit:
+    """A page of the app in a fresh browser profile, and what it did that it should not have: `wrongs`."""
+
+    def __init__(self, browser: Any, web: Serving, **options: Any) -> None:
+        self.web, self.wrongs = web, []
+        self.context = browser.new_context(accept_downloads=True, **options)
+        self.context.set_default_timeout(10_000)
+        self.page = self.context.new_page()
+        self.page.on("request", self._request)
+        self.page.on("console", lambda said: said.type == "error" and self.wrongs.append(said.text))
+        self.page.on("pageerror", lambda error: self.wrongs.append(str(error)))
+
+    def _request(self, request: Any) -> None:
+        if not request.url.startswith((self.web.url, "blob:")):
+            self.wrongs.append(f"a request to {request.url}")
+
+    def open(self, name: str = "chat") -> Any:
+        """Return the page, at #/name."""
+        self.page.goto(f"{self.web.url}/#/{name}")
+        return self.page
+
+    def ask(self, text: str, model: str = "box") -> Any:
+        """Open a chat with a model, say something and return the page when the answer is complete."""
+        page = self.open()
+        page.get_by_label("Model", exact=True).select_option(model)
+        page.get_by_label("Message", exact=True).fill(text)
+        page.keyboard.press("Enter")
+        page.get_by_role("button", name="Again").wait_for()
+        return page
+
+
+@pytest.fixture
+def visit(browser: Any, web: Serving) -> Iterator[Visit]:
+    """Return a visit of 1280 by 900 pixels; fails if anything left this machine or went wrong in the page."""
+    visit = Visit(browser, web, viewport={"width": 1280, "height": 900})
+    yield visit
+    visit.context.close()
+    assert not visit.wrongs
+
+
+@pytest.fixture
+def says(web: Serving) -> Any:
+    """Return a function that makes "parrot", a model, say a text, each token after such a pause."""
+
+    def say(text: str, pause_s: float = 0) -> str:
+        teach(web.state, "parrot", text, context=8192)
+        runner = web.served("parrot").engine.runner
+        at_once = runner.forward
+
+        def forward(*batch: Any) -> Any:
+            time.sleep(pause_s)
+            return at_once(*batch)
+
+        runner.forward = forward
+        return "parrot"
+
+    return say
+
+
+@pytest.fixture(scope="session")
+def axe(root: Path) -> str:
+    """Return the program that judges a page's accessibility; skip where the app's tools are not installed."""
+    path = root / "web" / "node_modules" / "axe-core" / "axe.min.js"
+    if not path.is_file():
+        pytest.skip("no axe-core: `make web` installs it")
+    return path.read_text(encoding="utf-8")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Let Playwright keep its loop: it is closed with the session."""
+    os.environ.setdefault("PLAYWRIGHT_SKIP_BROWSER_DOWNLOAD", "1")

@@ -1,0 +1,47 @@
+import assert from "node:assert/strict";
+import test from "node:test";
+import { alternatives, bits, branchAt, cells, step, visible } from "../src/lib/tokens.js";
+
+const token = (bytes, logprob = Math.log(0.5), others = []) => {
+  const list = typeof bytes === "string" ? [...new TextEncoder().encode(bytes)] : bytes;
+  return { text: new TextDecoder().decode(new Uint8Array(list)), bytes: list, logprob, others };
+};
+const [first, second] = [[0xc3], [0xa9]]; // é, in halves
+
+test("a coin's toss is one bit, and steps double", () => {
+  assert.equal(bits({ logprob: Math.log(0.5) }), 1);
+  assert.equal(bits({ logprob: 1e-9 }), 0); // rounding must not make a surprise negative
+  assert.deepEqual([0, 0.5, 1.5, 3, 7.9, 8, 99].map(step), [0, 1, 2, 3, 4, 5, 5]);
+});
+
+test("halves of a character are one cell, and bytes that are none are shown", () => {
+  assert.deepEqual(cells([token("caf"), token(first), token(second), token("!")]), [
+    { text: "caf", from: 0, to: 1 },
+    { text: "é", from: 1, to: 3 },
+    { text: "!", from: 3, to: 4 },
+  ]);
+  assert.deepEqual(cells([token([0xff]), token("a")]).map((cell) => cell.text), ["�", "a"]);
+  assert.deepEqual(cells([token(first)]).map((cell) => cell.text), ["�"]);
+});
+
+test("a branch holds what stood before and the token that was chosen", () => {
+  const tokens = [token("The"), token(" cat"), token(" sat")];
+  const begun = branchAt(tokens, 1, token(" dog"));
+  assert.equal(begun.text, "The dog");
+  assert.deepEqual(begun.tokens.map((one) => one.text), ["The", " dog"]);
+  assert.equal(branchAt(tokens, 1, token(first)), null); // half a character is no message
+  assert.equal(branchAt([token(first), token(second)], 1, token(second)).text, "é");
+});
+
+test("the taken token is always among the alternatives, once", () => {
+  const likely = [token("a", Math.log(0.6)), token("b", Math.log(0.3))];
+  assert.deepEqual(alternatives(token("b", Math.log(0.3), likely)).map((o) => o.taken), [false, true]);
+  assert.deepEqual(alternatives(token("z", Math.log(0.01), likely)).map((o) => o.taken), [false, false, true]);
+});
+
+test("blanks can be seen", () => {
+  assert.equal(visible(" the"), "␣the");
+  assert.equal(visible("\n\n"), "↵↵");
+  assert.equal(visible("a b"), "a b");
+  assert.equal(visible("  "), "␣␣");
+});
