@@ -1,7 +1,9 @@
 """Pulling from a hub: what is taken, that it is whole and checked, and what a hub may do wrong."""
 
 import json
+import ssl
 import threading
+import urllib.error
 from pathlib import Path
 
 import pytest
@@ -277,6 +279,19 @@ def test_offline_is_respected_and_a_dead_hub_is_said(hub: Hub, monkeypatch: pyte
         pull.plan("owner/tiny-GGUF")
 
 
+def test_a_hub_that_cannot_be_checked_is_not_asked_again(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    wrong = ssl.SSLCertVerificationError("no")
+    wrong.verify_message = "self-signed certificate"
+
+    def open_(*_: object, **__: object) -> None:
+        raise urllib.error.URLError(wrong)
+
+    monkeypatch.setattr(web._opener, "open", open_)
+    with pytest.raises(TwofoldError, match=r"self-signed certificate.*SSL_CERT_FILE") as raised:
+        pull.plan("owner/tiny-GGUF")
+    assert not isinstance(raised.value, web.BrokenError)
+
+
 # --- room, locks, stopping
 
 
@@ -364,6 +379,12 @@ def test_removing(hub: Hub) -> None:
     assert pulled.unfinished() == {"tiny-Q8_0": 100}
     assert pulled.remove("tiny-Q8_0") == "tiny-Q8_0"
     assert pulled.unfinished() == {}
+
+
+def test_a_folder_is_described_too(small: Path) -> None:
+    one = shelf.about("hf", small / "hf", predict=False)
+    assert (one.problem, one.file_type) == (None, "F32")
+    assert one.bytes == (small / "hf" / "model.safetensors").stat().st_size
 
 
 def test_a_damaged_model_is_listed_with_its_problem(hub: Hub) -> None:
