@@ -137,4 +137,6 @@ def _said(url: str, error: urllib.error.HTTPError) -> TwofoldError:
 
 
 def _short(reason: object) -> str:
+    if isinstance(reason, OSError) and reason.strerror:
+        return reason.strerror
     return str(reason).strip().splitlines()[0][:120] if str(reason).strip() else type(reason).__name__

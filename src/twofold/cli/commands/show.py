@@ -7,7 +7,7 @@ import typer
 from twofold.cli import models
 
 SECTION = "Models"
-EXAMPLE = ("twofold show NAME", "where a model came from, its licence, and how fast it would be here")
+EXAMPLE = ("twofold show NAME", "where a model came from, and how it would do here")
 
 
 def command(
