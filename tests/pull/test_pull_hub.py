@@ -90,6 +90,20 @@ def test_safetensors_are_converted(hub: Hub, small: Path) -> None:
     assert pull.plan("owner/Tiny", "f16").name == "Tiny-F16"
 
 
+def test_what_cannot_be_converted_is_refused_before_its_weights_come(hub: Hub, small: Path) -> None:
+    hub.repo = "owner/Tiny"
+    hub.files = {path.name: path.read_bytes() for path in (small / "hf").iterdir()}
+    settings = json.loads(hub.files["config.json"])
+    for change, said in (
+        ({"quantization_config": {"quant_method": "awq"}}, "quantised in a way"),
+        ({"architectures": ["MambaForCausalLM"]}, "MambaForCausalLM"),
+    ):
+        hub.files["config.json"] = json.dumps({**settings, **change}).encode()
+        with pytest.raises(TwofoldError, match=said):
+            pull.plan("owner/Tiny")
+    assert not any("safetensors" in path for _, path, _ in hub.asked)
+
+
 def test_a_path_is_pulled_too(hub: Hub, small: Path) -> None:
     assert fetched(str(small / "q8.gguf"), name="mine").read_bytes() == (small / "q8.gguf").read_bytes()
     folder = fetched(str(small / "hf"), type="f16")
