@@ -95,7 +95,7 @@ def test_what_cannot_be_converted_is_refused_before_its_weights_come(hub: Hub, s
     hub.files = {path.name: path.read_bytes() for path in (small / "hf").iterdir()}
     settings = json.loads(hub.files["config.json"])
     for change, said in (
-        ({"quantization_config": {"quant_method": "awq"}}, "quantised in a way"),
+        ({"quantization_config": {"quant_method": "awq"}}, "quanti"),
         ({"architectures": ["MambaForCausalLM"]}, "MambaForCausalLM"),
     ):
         hub.files["config.json"] = json.dumps({**settings, **change}).encode()

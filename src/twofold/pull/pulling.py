@@ -173,15 +173,10 @@ def _weights(repo: hub.Repo) -> bool:
 def _config(repo: hub.Repo, file: hub.HubFile) -> ModelConfig:
     """Return the shape of a model on the hub from its config.json.
 
-    Raises BadFileError for a foreign one, UsageError for weights that cannot be read.
+    Raises BadFileError for a foreign one, or one whose weights cannot be read.
     """
     where = f"{repo.id}/config.json"
     settings = web.read_json(repo.wanted(file).url)
-    if settings.get("quantization_config"):
-        raise UsageError(
-            f"The safetensors of {repo.id} are quantised in a way that twofold does not read: take the original "
-            "model, or a GGUF file of it."
-        )
     config: ModelConfig = of_hf(settings, where).from_hf(settings)
     return config
 
