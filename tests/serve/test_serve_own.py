@@ -17,6 +17,8 @@ from twofold.base.runlog import RunLog
 from twofold.kernel.battles import Battles
 from twofold.run import pulled
 from twofold.serve.own import arena
+from twofold.tokens.conversation import check
+from twofold.tokens.pair import check_pair
 
 ASKED = [{"role": "user", "content": "Hello?"}]
 
@@ -164,7 +166,11 @@ def test_from_questions_to_export(own: Serving, tiny: Path, home: Path) -> None:
     assert second["messages"][0]["content"] == "Two?"
     lines = own.http.get("/twofold/labels/export.jsonl").text.splitlines()
     assert json.loads(lines[-1])["messages"][-1] == {"role": "assistant", "content": "y"}
+    for line in lines:
+        check(json.loads(line), "export", "line")  # as `twofold tune` does
     pairs = own.http.get("/twofold/labels/export.jsonl?form=pairs").text.splitlines()
+    for line in pairs:
+        check_pair(json.loads(line), "export", "line")  # as `twofold prefer` does
     assert [json.loads(line)["chosen"] for line in pairs] == ["One.", "y"]
     assert "?form=" in message(own.http.get("/twofold/labels/export.jsonl?form=x"))
 
@@ -195,6 +201,14 @@ def test_wrong_labels_are_sentences(own: Serving) -> None:
         ({"kind": "compare", "messages": ASKED, "answer": "x", "better": "x"}, "are the same"),
         ({"kind": "good", "messages": ASKED}, "could be good"),
         ({"kind": "why", "of": "none", "why": "x"}, "no such label"),
+        (
+            {"kind": "good", "messages": [*ASKED, {"role": "assistant", "content": "x"}], "answer": "y"},
+            "end where",
+        ),
+        (
+            {"kind": "good", "messages": [{"role": "tool", "content": "x"}], "answer": "y"},
+            "no call asked for it",
+        ),
         ({"kind": "love", "messages": ASKED}, "one of fix, good"),
         ({"kind": "good", "messages": ASKED, "answer": "x", "who": "two words"}, "short mark"),
     ):
@@ -291,3 +305,36 @@ def test_runs_are_followed(own: Serving, tmp_path: Path) -> None:
     assert own.http.get("/twofold/runs/none").status_code == 404
     assert own.http.get("/twofold/runs/..%2Ffirst").status_code == 404
     assert "whole number" in message(own.http.get("/twofold/runs/first?from=-1"))
+
+
+# --- anything
+
+
+JUNK: list[Any] = [0, -1, True, "", "a/b", "~nobody/x", "../..", "\0", "x" * 5000, [[]], {"a": 1}]
+FIELDS = {
+    "/twofold/arena/battle": {"prompt": "Hi", "messages": ASKED, "a": "left", "b": "right", "max_tokens": 4},
+    "/twofold/arena/vote": {"battle": "x", "verdict": "a", "who": "desk-1"},
+    "/twofold/labels": {"kind": "fix", "messages": ASKED, "answer": "x", "better": "y", "model": "m"},
+    "/twofold/labels/instructions": {"text": "Be kind."},
+    "/twofold/labels/questions": {"questions": ["One?"]},
+    "/twofold/pull": {"name": "none", "type": "q8_0", "as": "x", "dry": True},
+}  # fmt: skip
+QUERIES = (
+    "/twofold/arena/ratings?anchor={}", "/twofold/arena/ratings?style={}", "/twofold/labels/next?who={}",
+    "/twofold/labels/next?skip={}", "/twofold/labels/instructions?version={}", "/twofold/runs/x?from={}",
+    "/twofold/labels/export.jsonl?form={}", "/twofold/runs/{}", "/twofold/models?predict={}",
+)  # fmt: skip
+
+
+def test_no_request_breaks_the_server(own: Serving, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    for path, good in FIELDS.items():
+        for body in (*JUNK, *({**good, name: junk} for name in good for junk in JUNK)):
+            answer = own.post(path, body)
+            assert answer.status_code < 500, (path, body, answer.text)
+    for query in QUERIES:
+        for junk in ("", "x", "-1", "9" * 30, "%00", "..%2F..", "²", "a" * 3000):
+            answer = own.http.get(query.format(junk))
+            assert answer.status_code < 500, (query, junk, answer.text)
+    for name in ("x", "..%2Fbox", ".partial", "box"):
+        assert own.http.delete(f"/twofold/models/{name}").status_code in (403, 404, 405)
