@@ -1,4 +1,4 @@
-"""Models, arena, labelling desk and runs in a browser, against the real server; and every page's accessibility."""
+"""Models, arena, labelling desk and runs in a browser, by the real server; and that all can use them."""
 
 import json
 import re

@@ -13,7 +13,7 @@ import { branchAt } from "./tokens.js";
 import * as tree from "./tree.js";
 
 const REDRAW_MS = 40; // an answer is put on the page 25 times a second at most, however fast it comes
-const SAVE_MS = 600;
+const SAVE_MS = 1500; // a conversation is kept this often while it changes, and when an answer is complete
 
 const trees = new Map();
 const saving = new Map();
@@ -85,8 +85,7 @@ function keepSoon(id) {
   if (!known || known.title !== title) {
     talk.titles = [{ id, title, updated }, ...talk.titles.filter((entry) => entry.id !== id)];
   }
-  clearTimeout(saving.get(id));
-  saving.set(id, setTimeout(() => keepNow(id), SAVE_MS));
+  if (!saving.has(id)) saving.set(id, setTimeout(() => keepNow(id), SAVE_MS));
 }
 
 async function keepNow(id) {

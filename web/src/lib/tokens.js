@@ -16,10 +16,13 @@ export function step(surprise) {
 
 const same = (a, b) => a.length === b.length && a.every((byte, i) => byte === b[i]);
 
+const strict = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
+const lenient = new TextDecoder("utf-8", { ignoreBOM: true });
+
 /** Return the text of bytes, or null when they end in the middle of a character. */
 export function decode(bytes) {
   try {
-    return new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(new Uint8Array(bytes));
+    return strict.decode(new Uint8Array(bytes));
   } catch {
     return null;
   }
@@ -40,7 +43,7 @@ export function cells(tokens) {
       text = decode(held);
       to += 1;
     }
-    if (text === null) [text, to] = [new TextDecoder().decode(new Uint8Array(tokens[from].bytes)), from + 1];
+    if (text === null) [text, to] = [lenient.decode(new Uint8Array(tokens[from].bytes)), from + 1];
     found.push({ text, from, to });
     from = to;
   }
