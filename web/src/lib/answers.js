@@ -22,7 +22,9 @@ export const SAMPLING = {
 /** Return the settings that are set, as the API takes them. */
 export function chosen(settings = {}) {
   return Object.fromEntries(
-    Object.keys(SAMPLING).filter((name) => typeof settings[name] === "number").map((name) => [name, settings[name]]),
+    Object.keys(SAMPLING)
+      .filter((name) => typeof settings[name] === "number")
+      .map((name) => [name, settings[name]]),
   );
 }
 

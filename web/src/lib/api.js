@@ -37,7 +37,12 @@ export async function request(path, { method = "GET", body, signal } = {}) {
   if (key) headers.Authorization = `Bearer ${key}`;
   let response;
   try {
-    response = await fetch(path, { method, headers, body: body === undefined ? undefined : JSON.stringify(body), signal });
+    response = await fetch(path, {
+      method,
+      headers,
+      body: body === undefined ? undefined : JSON.stringify(body),
+      signal,
+    });
   } catch (error) {
     if (stopped(error)) throw error;
     throw new ApiError("The server does not answer. Is `twofold serve` still running?");

@@ -85,7 +85,11 @@ function keepSoon(id) {
   if (!known || known.title !== title) {
     talk.titles = [{ id, title, updated }, ...talk.titles.filter((entry) => entry.id !== id)];
   }
-  if (!saving.has(id)) saving.set(id, setTimeout(() => keepNow(id), SAVE_MS));
+  if (!saving.has(id))
+    saving.set(
+      id,
+      setTimeout(() => keepNow(id), SAVE_MS),
+    );
 }
 
 async function keepNow(id) {
@@ -157,7 +161,13 @@ export function stop() {
 function respond(conversation, question, begun = null) {
   let id;
   update(conversation, (now) => {
-    const [made, added] = tree.add(now, question, { role: "assistant", content: "", tokens: [], model: now.model, ...begun });
+    const [made, added] = tree.add(now, question, {
+      role: "assistant",
+      content: "",
+      tokens: [],
+      model: now.model,
+      ...begun,
+    });
     id = added;
     return made;
   });
@@ -230,7 +240,11 @@ class Pen {
     if (!this.first) return null;
     const made = this.usage?.completion_tokens ?? (this.tokens.length - this.had || this.pieces);
     const seconds = (this.last - this.first) / 1000;
-    return { tokens: made, rate: made > 1 && seconds > 0 ? (made - 1) / seconds : null, wait: (this.first - this.began) / 1000 };
+    return {
+      tokens: made,
+      rate: made > 1 && seconds > 0 ? (made - 1) / seconds : null,
+      wait: (this.first - this.began) / 1000,
+    };
   }
 }
 

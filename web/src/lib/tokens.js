@@ -34,7 +34,7 @@ export function decode(bytes) {
  */
 export function cells(tokens) {
   const found = [];
-  for (let from = 0; from < tokens.length; ) {
+  for (let from = 0; from < tokens.length;) {
     let to = from + 1;
     let held = [...tokens[from].bytes];
     let text = decode(held);
@@ -73,7 +73,10 @@ export function alternatives(token) {
 
 /** Return a token's text so that it can be read in a list: blanks and line ends as signs. */
 export function visible(text) {
-  return text.replaceAll("\n", "↵").replaceAll("\t", "⇥").replace(/^ +| +$|  +/g, (blanks) => "␣".repeat(blanks.length));
+  return text
+    .replaceAll("\n", "↵")
+    .replaceAll("\t", "⇥")
+    .replace(/^ +| +$|  +/g, (blanks) => "␣".repeat(blanks.length));
 }
 
 /** Return the mean surprise of an answer in bits per token, or null without tokens. */
