@@ -28,6 +28,7 @@ TALK_ORDER = (
     "measure",
     "pull",
     "kernel",
+    "serve",
     "cli",
     "base",
 )

@@ -32,6 +32,8 @@ def test_questions_are_asked_once_and_done_when_labelled(desk: Desk) -> None:
     following = desk.next("desk-1")
     assert following is not None
     assert following.messages == asked("Two?")
+    assert desk.next("desk-1", skip=1) is None
+    assert desk.next("desk-2", skip=1) is None, "what was written from scratch asks for no second opinion"
     for wrong in ("", [], [{"role": "assistant", "content": "x"}]):
         with pytest.raises(UsageError, match="A question is"):
             desk.ask([wrong])  # type: ignore[list-item]

@@ -15,7 +15,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return the folder of a tiny random model, which talks without end."""
     folder = tmp_path_factory.mktemp("models") / "tiny"
     folder.mkdir()
-    parameters.save_gguf(random_model("qwen3", context=512), folder / "model.gguf", "F32")
+    parameters.save_gguf(random_model("qwen3", context=2048), folder / "model.gguf", "F32")
     return folder
 
 

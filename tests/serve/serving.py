@@ -1,6 +1,6 @@
 """A server in this process, on a free port of the loopback, and a model that says what it is told to."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +26,7 @@ class Serving:
     url: str
     state: State
     http: httpx.Client
+    stop: Callable[[], None]
 
     def post(self, path: str, body: Any = None, **more: Any) -> httpx.Response:
         return self.http.post(path, json=body, **more)
@@ -38,10 +39,10 @@ class Serving:
 @contextmanager
 def serve(*models: str | Path, key: str | None = None, **settings: Any) -> Iterator[Serving]:
     """Serve for the length of a block; a model that is a text is one that says this text."""
-    chosen = Settings(**{"port": 0, "threads": 1, "slots": 4, "grace_s": 0.0, **settings})
+    chosen = Settings(**{"port": 0, "threads": 1, "slots": 4, "grace_s": 0.0, "preload": False, **settings})
     state = State(Models([str(model) for model in models], chosen), chosen, key)
-    with server.running(app.build(state), chosen) as url, httpx.Client(base_url=url, timeout=60) as http:
-        yield Serving(url, state, http)
+    with server.running(app.build(state), chosen) as it, httpx.Client(base_url=it.url, timeout=60) as http:
+        yield Serving(it.url, state, http, it.stop)
 
 
 def teach(state: State, name: str, *texts: str, context: int = 512) -> None:
@@ -53,7 +54,7 @@ def teach(state: State, name: str, *texts: str, context: int = 512) -> None:
 
 
 class Parrot:
-    """A backend that says its lines: after each start of an assistant's turn, token by token, and then stops."""
+    """A backend that says its lines: after each start of an assistant's turn, and then it stops."""
 
     def __init__(self, lines: Sequence[list[int]], model: Any) -> None:
         tokenizer = model.tokenizer

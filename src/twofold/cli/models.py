@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from twofold.tokens import Tokenizer
 
 MODEL_HELP = (
-    "A .gguf file, a Hugging Face folder, a run folder or a run's name; default: the model in the box, "
-    "until another is promoted."
+    "A .gguf file, a Hugging Face folder, the name of a run or of a pulled model; default: the model in the "
+    "box, until another is promoted."
 )
 
 Model = Annotated[str | None, typer.Argument(metavar="MODEL", help=MODEL_HELP)]

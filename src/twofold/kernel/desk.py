@@ -11,6 +11,7 @@ A labeller is a label such as "desk-1", not a name. Not covered: deadlines, assi
 import collections
 import datetime
 import hashlib
+import itertools
 import json
 import re
 from collections.abc import Iterator, Sequence
@@ -72,18 +73,19 @@ class Desk:
             ledger.add(self.path, {"time": now, "messages": messages})
         return len(added)
 
-    def next(self, who: str | None = None, kind: str | None = None) -> Item | None:
+    def next(self, who: str | None = None, kind: str | None = None, skip: int = 0) -> Item | None:
         """Return what `who` is to label next, None when nothing is left for him.
 
-        `kind`: "fix" leaves out comparisons, "compare" second opinions about single answers.
+        `kind`: "fix" leaves out comparisons, "compare" second opinions about single answers. `skip`: pass
+        over so many items.
         """
         who = who or home.user()
         labels = self.labels.all()
         mine = [label for label in labels if label.who == who]
         due = len(mine) % SECOND == SECOND - 1
         fresh, second = self._fresh(labels), self._second(labels, who, kind)
-        first, then = (second, fresh) if due else (fresh, second)
-        return next(first, None) or next(then, None)
+        order = itertools.chain(second, fresh) if due else itertools.chain(fresh, second)
+        return next(itertools.islice(order, skip, None), None)
 
     def waiting(self) -> int:
         """Return how many questions nobody has labelled."""

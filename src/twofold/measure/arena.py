@@ -151,8 +151,8 @@ def fit(x: Floats, score: Floats, level: Floats) -> tuple[Floats, Floats]:
     their covariance [F, F].
 
     Firth's corrected likelihood, by Newton's method on the battles with what the correction adds to each, a
-    tie of weight `share` (without it the first steps may jump to and fro). `level` [F, F]: the directions that no battle can tell
-    anything about, as a projection; along them the weights stay 0.
+    tie of weight `share` (without it the first steps may jump to and fro). `level` [F, F]: the directions
+    that no battle can tell anything about, as a projection; along them the weights stay 0.
     """
     weights = np.zeros(x.shape[1])
     for _ in range(100):

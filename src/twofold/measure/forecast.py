@@ -2,8 +2,9 @@
 
 A token takes the time to read every weight once, and a little besides. The bandwidth is measured on first
 use, for as many bytes as the model has (caches are faster than memory), and kept while the program runs.
-Against `twofold bench`, which runs models of every kind of tensor and takes longer, this is within a fifth
-for models beyond 15M parameters, and too low for smaller ones.
+This is a rough figure for people who wonder whether to download: `twofold bench --size` runs small models of
+every kind of tensor first and is nearer, and takes longer. tests/soak/forecast_holds.py holds it against what
+is measured; on a machine that is crowded both are luck.
 
 Not covered: long context, prompts, several users, GPUs.
 """

@@ -7,7 +7,8 @@ covered: packed integer kernels, batching of many users (serve), GPUs.
 """
 
 from twofold.run.batch import Answer, answers
-from twofold.run.engine import Engine, Step, load, open_model
+from twofold.run.chooser import Step
+from twofold.run.engine import Engine, load, open_model
 from twofold.run.sampling import Sampler
 
 __all__ = ["Answer", "Engine", "Sampler", "Step", "answers", "load", "open_model"]

@@ -53,6 +53,7 @@ class CBackend:
             raise TwofoldError(f"{path}: {error.value.decode(errors='replace')}.")
         weakref.finalize(self, self._c.tf_context_free, self._context)  # runs before the one above
         self._room = np.empty((vocab_size, 2), np.float32)
+        self._room_at = self._room.ctypes.data
         self.kernel = self._c.tf_kernel(self.model).decode()
         """The instructions that multiply: avx512vnni, avx2, dotprod or portable."""
 
@@ -79,21 +80,18 @@ class CBackend:
     ) -> tuple[int, Floats, int]:
         """See Backend."""
         p_V = np.array(logits_V, np.float32)
-        ids = np.asarray(recent[-sampling.RECENT :], np.int32)
-        how = library.Sampling(
-            sampler.temperature,
-            sampler.top_p,
-            sampler.min_p,
-            sampler.repetition_penalty,
-            sampler.top_k,
-            len(ids),
-            ids.ctypes.data,
-        )
-        seed = ctypes.c_uint64(state)
+        how, seed = _sampling(sampler), ctypes.c_uint64(state)
+        if sampler.repetition_penalty != 1:
+            ids = np.asarray(recent[-sampling.RECENT :], np.int32)
+            how.n_recent, how.recent = len(ids), ids.ctypes.data
         token = self._c.tf_sample(
-            p_V.ctypes.data, len(p_V), ctypes.byref(how), ctypes.byref(seed), self._room.ctypes.data
+            p_V.ctypes.data, len(p_V), ctypes.byref(how), ctypes.byref(seed), self._room_at
         )
         return int(token), p_V, seed.value
+
+
+def _sampling(s: Sampler) -> library.Sampling:
+    return library.Sampling(s.temperature, s.top_p, s.min_p, s.repetition_penalty, s.top_k, 0, None)
 
 
 class NumpyBackend(Reference):

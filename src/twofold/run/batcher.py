@@ -2,55 +2,77 @@
 
 One thread owns the engine. Each of its steps is one pass over the weights, which brings every answer in
 progress a token further (Yu et al. 2022, Orca, section 3.2) and reads a piece of the prompts that are new:
-as many tokens as the step has room for, so that a long prompt holds nobody up (Agrawal et al. 2023,
-arXiv 2308.16369). What an earlier request has left in a sequence is not read again (slots.py).
+as many tokens as take a twentieth of a second, so that a long prompt holds nobody up (Agrawal et al. 2023,
+arXiv 2308.16369). What an earlier request has left in a sequence is not read again, nor is what one that is
+being read begins with (Zheng et al. 2023, arXiv 2312.07104, section 3, with a list in place of their tree).
+An answer that is alone is written as Engine.generate writes it, with guesses (speculation.py).
 
-run.c gives the same bits for a token in any batch and each request has its own random numbers, so the answer
-to a request does not depend on what runs beside it. Not covered: several engines, and pausing an answer in
-favour of another.
+run.c gives the same bits for a token in any batch, and each request has its own random numbers, so an answer
+does not depend on what runs beside it. Not covered: several engines.
 """
 
 import threading
 import time
-from collections import deque
+from collections import Counter, deque
 
-import numpy as np
-
-from twofold.base.errors import UsageError
-from twofold.run.answering import Answering, Ask, Busy, Closed
-from twofold.run.engine import Engine, Floats, Step
+from twofold.base.errors import TwofoldError, UsageError
+from twofold.run.answering import Answering, Ask, Busy, Closed, wake
+from twofold.run.chooser import Chooser, Step
+from twofold.run.engine import Engine, Floats, common
+from twofold.run.sampling import Sampler, likeliest
+from twofold.run.speculation import Pacer, PromptLookup
 
 __all__ = ["Answering", "Ask", "Batcher", "Busy", "Closed"]
 
+_STALL_S = 0.05  # how long a step may read while answers wait for it
+_LEAST = 16  # tokens that a step may read in any case
+_ECHOED = 64  # tokens that are read back in a step: each has logits
+_WORTH_WAITING = 32  # tokens in common with a prompt that is being read, for which another waits
+_LOSS = 64  # tokens that a sequence may lose to one that goes on otherwise; else another gives way
+
 
 class _Writing:
-    """A request that has a sequence of its own."""
+    """A request on its way. `known`: how many of its ids its sequence holds."""
 
-    def __init__(self, answering: Answering, sequence: int, known: int, stop: frozenset[int]) -> None:
+    def __init__(self, answering: Answering, engine: Engine) -> None:
         ask = answering.ask
-        self.answering, self.ask, self.sequence, self.stop = answering, ask, sequence, stop
-        self.ids = list(ask.ids)
-        self.known = known  # how many of the ids the sequence holds
-        self.made = 0
-        self.state = ask.sampler.seed & ((1 << 64) - 1)
+        self.answering, self.ask, self.ids = answering, ask, list(ask.ids)
+        stop = frozenset(ask.stop_ids) or engine.tokenizer.stop_ids
+        self.chooser = Chooser(engine.runner, ask.sampler, stop, ask.alternatives, ask.constraint)
+        self.draft: PromptLookup | None = None
+        self.sequence, self.known, self.made = -1, 0, 0
+        self.ahead: tuple[_Writing, int] | None = None  # who is reading our beginning, and how much of it
+
+    @property
+    def echoes(self) -> bool:
+        """Whether the prompt is being read back."""
+        return self.ask.echo and not self.made
+
+    @property
+    def reading(self) -> bool:
+        """Whether more is left to read than the newest token."""
+        return len(self.ids) - self.known > 1
 
 
 class Batcher:
     """Answers many requests with one engine, which nobody else may use from now on.
 
-    waiting: how many requests may wait for a sequence. chunk: tokens that a step reads at most.
+    waiting: how many requests may wait for a sequence. chunk: tokens that a step reads of prompts at most.
     """
 
     def __init__(self, engine: Engine, *, waiting: int = 256, chunk: int = 256) -> None:
-        self._engine, self._most_waiting, self._chunk = engine, waiting, max(chunk, engine.sequences + 1)
+        self._engine, self._most_waiting, self._chunk = engine, waiting, max(1, chunk)
         self._news = threading.Condition()  # guards what follows
-        self._waiting: dict[str, deque[Answering]] = {}  # owner -> requests, oldest first
-        self._served: dict[str, float] = {}  # owner -> when a request of theirs was last let in
+        self._waiting: dict[str, deque[_Writing]] = {}  # owner -> requests, oldest first
+        self._running: list[_Writing] = []  # in the order they were let in
         self._cancelled: set[Answering] = set()
-        self._closing = self._closed = False
-        self._writing: list[_Writing] = []
-        self._used = [0.0] * engine.sequences  # when a sequence was last used
-        self._counts = dict.fromkeys(("requests", "tokens", "prompt_tokens", "cached_tokens", "steps"), 0)
+        self._closing, self._closed, self._reason = False, False, ""
+        # The thread's own:
+        self._used = [0.0] * engine.sequences  # when a sequence was last left
+        self._served: dict[str, float] = {}  # owner -> when one of theirs was last let in
+        self._pacer, self._token_s = Pacer(), 0.0
+        names = ("requests", "steps", "tokens", "prompt_tokens", "cached_tokens", "pauses")
+        self._counts = dict.fromkeys(names, 0)
         self._thread = threading.Thread(target=self._run, name="batcher", daemon=True)
         self._thread.start()
 
@@ -65,25 +87,25 @@ class Batcher:
             raise UsageError(f"A prompt needs 1 to {engine.context:,} tokens, not {len(ids):,}.")
         if not 0 <= min(ids) <= max(ids) < engine.config.vocab_size:
             raise UsageError(f"A token of the prompt is not in 0 to {engine.config.vocab_size - 1:,}.")
-        if ask.max_tokens < 1:
+        if ask.max_tokens < (0 if ask.echo else 1):
             raise UsageError("An answer needs max_tokens of 1 or more.")
         answering = Answering(ask, self._cancel)
         with self._news:
             if self._closing:
-                raise Closed("This model is being closed and takes no more requests.")
+                raise Closed(self._reason or "This model is being closed and takes no more requests.")
             if sum(map(len, self._waiting.values())) >= self._most_waiting:
                 raise Busy(f"{self._most_waiting:,} requests are waiting already: ask again later.")
-            self._waiting.setdefault(ask.owner, deque()).append(answering)
+            self._waiting.setdefault(ask.owner, deque()).append(_Writing(answering, engine))
             self._counts["requests"] += 1
             self._news.notify()
         return answering
 
     def figures(self) -> dict[str, float]:
         """Return how many requests are running and waiting, and sums since the start: requests, steps,
-        tokens made, prompt tokens read and cached."""
+        tokens made, prompt tokens and how many of them were cached, pauses for the sake of others."""
         with self._news:
             waiting = sum(map(len, self._waiting.values()))
-            return {"running": len(self._writing), "waiting": waiting, **self._counts}
+            return {"running": len(self._running), "waiting": waiting, **self._counts}
 
     def close(self, grace_s: float = 0) -> None:
         """Take no more requests, give those that run or wait so many seconds, cancel the rest, and end."""
@@ -93,129 +115,235 @@ class Batcher:
         self._thread.join(grace_s)
         with self._news:
             self._closed = True
-            self._news.notify()
         self._thread.join()
 
     def _cancel(self, answering: Answering) -> None:
         with self._news:
-            queue = self._waiting.get(answering.ask.owner, ())
-            if answering in queue:
-                queue.remove(answering)
+            queue = self._waiting.get(answering.ask.owner, deque())
+            for writing in [w for w in queue if w.answering is answering]:
+                queue.remove(writing)
+                if not queue:
+                    del self._waiting[answering.ask.owner]
                 answering.end("cancelled")
-            elif answering.finish is None:
+            if answering.finish is None:
                 self._cancelled.add(answering)
+        wake([answering])
 
-    # ---- the thread
+    # ---- the thread: who runs
 
     def _run(self) -> None:
-        reason = "cancelled", ""
+        finish = "cancelled"
         try:
             while self._let_in():
                 self._step()
-        except Exception as error:  # nobody may wait for ever
-            reason = "error", f"The model stopped: {error}"
-            raise
-        finally:
-            with self._news:
-                self._closing = True
-                for writing in self._writing:
-                    writing.answering.end(*reason)
-                for queue in self._waiting.values():
-                    for answering in queue:
-                        answering.end(*reason)
-                self._writing, self._waiting = [], {}
+        except Exception as error:
+            finish, self._reason = "error", f"The model has stopped: {error}"
+        with self._news:  # nobody may wait for ever
+            self._closing = True
+            left = [*self._running, *(w for queue in self._waiting.values() for w in queue)]
+            self._running, self._waiting = [], {}
+        for writing in left:
+            writing.answering.end(finish, self._reason)
+        wake(writing.answering for writing in left)
 
     def _let_in(self) -> bool:
-        """Wait until there is something to do, and give free sequences to those who wait; False: the end."""
+        """Share out the sequences, and wait until there is something to do; False: it is the end."""
         with self._news:
-            while not (self._writing or any(self._waiting.values()) or self._closing):
+            while True:
+                for writing in [w for w in self._running if w.answering in self._cancelled]:
+                    self._leave(writing, "cancelled")
+                self._cancelled.clear()
+                while not self._closed and self._waiting and self._next():
+                    pass
+                if self._running or self._closing:
+                    return bool(self._running) and not self._closed
                 self._news.wait()
-            for writing in [w for w in self._writing if w.answering in self._cancelled]:
-                self._leave(writing, "cancelled")
-            self._cancelled.clear()
-            while len(self._writing) < self._engine.sequences and (answering := self._next()):
-                self._begin(answering)
-            return not self._closed and bool(self._writing or not self._closing)
 
-    def _next(self) -> Answering | None:
-        """Return the oldest request of the owner with fewest answers in progress, then of the longest wait."""
-        owners = [owner for owner, queue in self._waiting.items() if queue]
-        if not owners:
-            return None
-        busy = [writing.ask.owner for writing in self._writing]
-        owner = min(owners, key=lambda name: (busy.count(name), self._served.get(name, 0)))
+    def _next(self) -> bool:
+        """Let in a request of the owner with fewest running; of two, who waited longer. False: no room."""
+        running = Counter(writing.ask.owner for writing in self._running)
+        owner = min(self._waiting, key=lambda name: (running[name], self._served.get(name, 0.0)))
+        if len(self._running) == self._engine.sequences:
+            # The newest answer of who has most makes room, if that leaves them as much as the other gets.
+            newest = max(reversed(self._running), key=lambda w: running[w.ask.owner])
+            if running[newest.ask.owner] < running[owner] + 2:
+                return False
+            self._free(newest)
+            self._waiting.setdefault(newest.ask.owner, deque()).appendleft(newest)
+            self._counts["pauses"] += 1
         self._served[owner] = time.monotonic()
-        return self._waiting[owner].popleft()
+        self._begin(self._waiting[owner].popleft())
+        if not self._waiting[owner]:
+            del self._waiting[owner]
+        return True
 
-    def _begin(self, answering: Answering) -> None:
-        taken = {writing.sequence for writing in self._writing}
-        free = [n for n in range(self._engine.sequences) if n not in taken]
-        sequence = min(free, key=lambda n: self._used[n])
-        ids = list(answering.ask.ids)
-        known = self._engine.share(ids[:-1], sequence)
-        answering.cached_tokens = known
-        self._counts["prompt_tokens"] += len(ids)
-        self._counts["cached_tokens"] += known
-        stop = frozenset(answering.ask.stop_ids) or self._engine.tokenizer.stop_ids
-        self._writing.append(_Writing(answering, sequence, known, stop))
+    def _begin(self, writing: _Writing) -> None:
+        ids = writing.ids[:-1]
+        writing.sequence = self._place(ids)
+        writing.known = 0 if writing.ask.echo else self._engine.share(ids, writing.sequence)
+        if not writing.made:
+            writing.answering.cached_tokens, writing.answering.echo = writing.known, []
+            self._counts["prompt_tokens"] += len(writing.ids)
+            self._counts["cached_tokens"] += writing.known
+        leaders = [w for w in self._running if w.reading and w.ahead is None]
+        other, length = max(
+            ((w, common(w.ids, ids)) for w in leaders), key=lambda f: f[1], default=(writing, 0)
+        )
+        if length >= writing.known + _WORTH_WAITING and not writing.ask.echo:
+            writing.ahead = other, length
+        self._running.append(writing)
 
-    def _leave(self, writing: _Writing, finish: str) -> None:
-        self._writing.remove(writing)
+    def _place(self, ids: list[int]) -> int:
+        """Return the sequence to use: the one that goes on as `ids` do, else the one unused for longest."""
+        busy = {writing.sequence for writing in self._running}
+        free = [n for n in range(self._engine.sequences) if n not in busy]
+        lengths = {n: common(self._engine.held(n), ids) for n in free}
+        best = max(free, key=lambda n: lengths[n])
+        if lengths[best] and len(self._engine.held(best)) - lengths[best] <= _LOSS:
+            return best
+        return min(free, key=lambda n: self._used[n])
+
+    def _free(self, writing: _Writing) -> None:
+        self._running.remove(writing)
         self._used[writing.sequence] = time.monotonic()
-        writing.answering.end(finish)
+        writing.ahead, writing.known = None, 0
+
+    def _leave(self, writing: _Writing, finish: str, reason: str = "") -> None:
+        self._free(writing)
+        writing.answering.end(finish, reason)
+        wake([writing.answering])
+
+    # ---- the thread: a step
 
     def _step(self) -> None:
         """One pass: a token for every answer, and a piece of the prompts."""
-        if not self._writing:
-            return
-        room = self._chunk - len(self._writing)
-        parts: list[tuple[_Writing, int]] = []  # who, and how many of its tokens are read
-        by_need = sorted(self._writing, key=lambda w: len(w.ids) - w.known)
-        for left, writing in zip(range(len(by_need), 0, -1), by_need, strict=True):
-            count = min(len(writing.ids) - writing.known, 1 + room // left)
-            room -= count - 1
-            parts.append((writing, count))
-        tokens = [token for w, count in parts for token in w.ids[w.known : w.known + count]]
-        sequences = np.repeat([w.sequence for w, _ in parts], [count for _, count in parts])
-        positions = np.concatenate([np.arange(w.known, w.known + count) for w, count in parts])
-        last = np.cumsum([count for _, count in parts]) - 1
-        wanted = np.zeros(len(tokens), bool)
-        ready = []
-        for (writing, count), row in zip(parts, last, strict=True):
-            writing.known += count
-            if writing.known == len(writing.ids):
-                wanted[row] = True
-                ready.append(writing)
+        parts = self._parts()
+        guesses = self._guesses(parts)
+        tokens = [token for w, count in parts for token in w.ids[w.known : w.known + count]] + guesses
+        sequences = [w.sequence for w, count in parts for _ in range(count)]
+        positions = [place for w, count in parts for place in range(w.known, w.known + count)]
+        wanted = [w.echoes for w, count in parts for _ in range(count)]
+        row = -1
+        for writing, count in parts:
+            row += count
+            wanted[row] = wanted[row] or writing.known + count == len(writing.ids)
+        if guesses:
+            sequences += sequences[-1:] * len(guesses)
+            positions += range(positions[-1] + 1, positions[-1] + 1 + len(guesses))
+            wanted += [True] * len(guesses)
+        start = time.perf_counter()
         logits_NV = self._engine.forward(tokens, sequences, positions, wanted)
+        self._timed(start, len(tokens), len(parts))
         self._counts["steps"] += 1
-        for writing, logits_V in zip(ready, logits_NV, strict=True):
-            self._write(writing, logits_V)
+        row = 0
+        for writing, count in parts:
+            row = self._take(writing, count, logits_NV, row, guesses)
+        wake([writing.answering for writing, _ in parts])
 
-    def _write(self, writing: _Writing, logits_V: Floats) -> None:
-        ask = writing.ask
-        if ask.constraint and (allowed_V := ask.constraint.mask()) is not None:
-            logits_V[~allowed_V] = -np.inf
-        token, p_V, writing.state = self._engine.runner.choose(
-            logits_V, ask.sampler, writing.ids, writing.state
-        )
-        step = Step(token, float(p_V[token]), _likeliest(p_V, ask.alternatives))
-        writing.made += 1
-        self._counts["tokens"] += 1
-        writing.answering.add(step)
-        if ask.constraint:
-            ask.constraint.take(token)
-        if token in writing.stop:
-            self._leave(writing, "stop")
-        elif writing.made == ask.max_tokens or len(writing.ids) == self._engine.context:
+    def _parts(self) -> list[tuple[_Writing, int]]:
+        """Return whose tokens are read in this step, and how many: first the newest of each answer."""
+        parts = []
+        reading = []
+        for writing in self._running:
+            if self._held_back(writing):
+                continue
+            if writing.reading:
+                reading.append(writing)
+            else:
+                parts.append((writing, 1))
+        room = self._chunk
+        if parts and self._token_s:  # somebody waits for a token
+            room = min(room, max(_LEAST, int(_STALL_S / self._token_s)))
+        # Short rests first, and what they leave of their equal shares goes to the others.
+        reading.sort(key=lambda w: len(w.ids) - w.known)
+        for left, writing in zip(range(len(reading), 0, -1), reading, strict=True):
+            count = min(len(writing.ids) - writing.known, -(-room // left))
+            count = min(count, _ECHOED) if writing.echoes else count
+            room -= count
+            if count:
+                parts.append((writing, count))
+        return parts
+
+    def _held_back(self, writing: _Writing) -> bool:
+        """Return whether it still waits for another to read what both begin with; takes that over if not."""
+        if writing.ahead is None:
+            return False
+        other, length = writing.ahead
+        if other in self._running and other.known < length:
+            return True
+        writing.ahead = None
+        known = self._engine.share(writing.ids[:-1], writing.sequence)
+        if not writing.made:
+            writing.answering.cached_tokens = known
+            self._counts["cached_tokens"] += known - writing.known
+        writing.known = known
+        return False
+
+    def _guesses(self, parts: list[tuple[_Writing, int]]) -> list[int]:
+        """Return tokens that may follow, to be checked in the same pass: for an answer that is alone."""
+        writing, count = parts[0]
+        if len(self._running) > 1 or count > 1 or writing.echoes or self._engine.backend != "c":
+            return []
+        if writing.draft is None:
+            writing.draft = PromptLookup()
+            self._pacer.reset()
+        room = min(self._engine.context - len(writing.ids), writing.ask.max_tokens - writing.made - 1)
+        count = min(self._pacer.length(), room)
+        return writing.draft.guess(writing.ids, count) if count > 0 else []
+
+    def _timed(self, start: float, tokens: int, parts: int) -> None:
+        if parts == 1:
+            self._pacer.timed(tokens, start)
+        if tokens >= _LEAST:
+            seconds = (time.perf_counter() - start) / tokens
+            self._token_s += (0.2 if self._token_s else 1.0) * (seconds - self._token_s)
+
+    def _take(self, writing: _Writing, count: int, logits_NV: Floats, row: int, guesses: list[int]) -> int:
+        """Note that `count` tokens were read, and write on if they were the last; return the next row."""
+        writing.known += count
+        if writing.echoes:
+            self._read_back(writing, logits_NV[row : row + count])
+            row += count - (writing.known == len(writing.ids))
+        if writing.known < len(writing.ids):
+            return row
+        if writing.ask.max_tokens == 0:
             self._leave(writing, "length")
-        else:
-            writing.ids.append(token)
+            return row + 1
+        right = 0
+        for guess in [*guesses, None]:
+            try:
+                steps = writing.chooser.choose(logits_NV[row], writing.ids)
+            except TwofoldError as error:  # its constraint gives up; the others go on
+                self._leave(writing, "error", str(error))
+                return row + 1
+            row += 1
+            if not self._write(writing, steps) or len(steps) > 1 or steps[0].id != guess:
+                break
+            right, writing.known = right + 1, writing.known + 1
+        if guesses:
+            self._pacer.judged(right, len(guesses))
+        return row
 
+    def _read_back(self, writing: _Writing, logits_NV: Floats) -> None:
+        """Note what the model thought of the prompt's tokens that follow those just read."""
+        for place, logits_V in enumerate(logits_NV, writing.known - len(logits_NV) + 1):
+            if place < len(writing.ids):
+                _, p_V, _ = self._engine.runner.choose(logits_V, Sampler(), [], 0)
+                token = writing.ids[place]
+                step = Step(token, float(p_V[token]), likeliest(p_V, writing.ask.alternatives))
+                writing.answering.echo.append(step)
 
-def _likeliest(p_V: Floats, count: int) -> tuple[tuple[int, float], ...]:
-    """Return the likeliest tokens with their probabilities, likeliest first."""
-    if not count:
-        return ()
-    top = np.argpartition(-p_V, min(count, len(p_V)) - 1)[:count]
-    top = top[np.argsort(-p_V[top], kind="stable")]
-    return tuple((int(i), float(p_V[i])) for i in top)
+    def _write(self, writing: _Writing, steps: list[Step]) -> bool:
+        """Hand over steps; return whether more are to come."""
+        for step in steps:
+            writing.answering.add(step)
+            writing.made += 1
+            self._counts["tokens"] += 1
+            if step.id in writing.chooser.stop:
+                self._leave(writing, "stop")
+                return False
+            if writing.made == writing.ask.max_tokens or len(writing.ids) == self._engine.context:
+                self._leave(writing, "length")
+                return False
+            writing.ids.append(step.id)
+        return True

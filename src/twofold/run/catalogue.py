@@ -4,11 +4,14 @@ A name is that of a run (`runs/NAME`), of a pulled model, "box" for the model in
 Not covered: models that other programs keep.
 """
 
+import re
 from pathlib import Path
 
 from twofold.base.errors import TwofoldError, UsageError
 from twofold.base.names import nearest
 from twofold.run import box, default, pulled
+
+_ON_A_HUB = re.compile(r"[\w-][\w.-]*/[\w.-]+(:[\w.-]+)?")
 
 
 def find(model: str | None) -> Path:
@@ -31,7 +34,11 @@ def find(model: str | None) -> Path:
     if Path(model).is_dir():
         raise UsageError(f"The folder {model} holds neither model.gguf nor a Hugging Face config.json.")
     guess = nearest(model, known())
-    hint = f"did you mean {guess}?" if guess else "give a .gguf file, a Hugging Face folder or a run folder."
+    hint = "give a .gguf file, a Hugging Face folder or a name that `twofold list` shows."
+    if guess:
+        hint = f"did you mean {guess}?"
+    elif _ON_A_HUB.fullmatch(model):
+        hint = f"`twofold pull {model}` fetches it if the hub has it."
     raise UsageError(f"There is no model {model!r}: {hint}")
 
 
@@ -58,4 +65,4 @@ def known() -> dict[str, Path]:
 
 def name_of(path: Path) -> str:
     """Return what a model at `path` is called: its file's name, or its folder's for a model.gguf."""
-    return path.resolve().parent.name if path.name == "model.gguf" else path.name.removesuffix(".gguf")
+    return path.absolute().parent.name if path.name == "model.gguf" else path.name.removesuffix(".gguf")

@@ -5,7 +5,6 @@ import sys
 import tempfile
 import time
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,21 +15,15 @@ from twofold import parameters
 from twofold.base.errors import UsageError
 from twofold.parameters import Model
 from twofold.run.backends import Backend, CBackend, open_numpy
+from twofold.run.chooser import Chooser
+from twofold.run.chooser import Step as Step
+from twofold.run.constraints import Constraint
 from twofold.run.library import CompilerError
 from twofold.run.sampling import Sampler, likeliest
 from twofold.run.speculation import Draft, Pacer, PromptLookup
 
 Floats = NDArray[np.float32]
 _ALTERNATIVES = 8
-
-
-@dataclass(frozen=True)
-class Step:
-    """A chosen token, its probability, and the likeliest tokens as (id, probability), likeliest first."""
-
-    id: int
-    probability: float
-    alternatives: tuple[tuple[int, float], ...]
 
 
 class Engine:
@@ -104,6 +97,7 @@ class Engine:
         max_tokens: int,
         sampler: Sampler | None = None,
         stop_ids: Collection[int] = (),
+        constraint: Constraint | None = None,
         sequence: int = 0,
         draft: "Draft | Engine | None" = None,
         speculate: bool = True,
@@ -111,10 +105,11 @@ class Engine:
         """Yield the tokens that follow `ids` one by one; the last may be one of `stop_ids`.
 
         What any sequence already holds of the beginning of `ids` is not run again. Ends after max_tokens or
-        with the context full. Guesses are checked several in a pass where that is faster; the output is the
-        same. draft: where guesses come from, such as an engine of a smaller model with the same vocabulary;
-        by default the text itself. Raises UsageError when `ids` is empty or longer than the context, or the
-        draft engine's vocabulary is another.
+        with the context full. constraint: the form that the answer must have (constraints.py). Guesses are
+        checked several in a pass where that is faster; the output is the same. draft: where guesses come
+        from, such as an engine of a smaller model with the same vocabulary; by default the text itself.
+        Raises UsageError when `ids` is empty or longer than the context, or the draft engine's vocabulary is
+        another.
         """
         sampler = sampler or Sampler()
         if not ids:
@@ -133,18 +128,12 @@ class Engine:
             draft = None
         elif draft is None:
             draft = PromptLookup()
-        return self._generate(list(ids), max_tokens, sampler, frozenset(stop_ids), sequence, draft)
+        chooser = Chooser(self.runner, sampler, frozenset(stop_ids), _ALTERNATIVES, constraint)
+        return self._generate(list(ids), max_tokens, chooser, sequence, draft)
 
     def _generate(
-        self,
-        ids: list[int],
-        most: int,
-        sampler: Sampler,
-        stop: frozenset[int],
-        sequence: int,
-        draft: Draft | None,
+        self, ids: list[int], most: int, chooser: Chooser, sequence: int, draft: Draft | None
     ) -> Iterator[Step]:
-        state = sampler.seed & ((1 << 64) - 1)
         known, made = self.share(ids[:-1], sequence), 0
         self._pacer.reset()
         while made < most:
@@ -157,21 +146,17 @@ class Engine:
             self._pacer.timed(len(fed), start)
             right = 0
             for logits_V, guess in zip(logits_NV, [*guesses, None], strict=True):
-                step, state = self._choose(logits_V, sampler, ids, state)
-                yield step
-                if step.id in stop or len(ids) == self.context:
-                    return
-                known = len(ids)
-                ids.append(step.id)
-                made += 1
-                if step.id != guess:
+                steps, known = chooser.choose(logits_V, ids), len(ids)
+                for step in steps:
+                    yield step
+                    made += 1
+                    if step.id in chooser.stop or len(ids) == self.context or made == most:
+                        return
+                    ids.append(step.id)
+                if len(steps) > 1 or step.id != guess:
                     break
                 right += 1
             self._pacer.judged(right, len(guesses))
-
-    def _choose(self, logits_V: Floats, sampler: Sampler, ids: Sequence[int], state: int) -> tuple[Step, int]:
-        token, p_V, state = self.runner.choose(logits_V, sampler, ids, state)
-        return _step(token, p_V), state
 
     def steps(self, ids: Sequence[int], answer: Sequence[int], sampler: Sampler) -> list[Step]:
         """Return the steps as which `answer` would have come after `ids`, read in one pass.
@@ -187,16 +172,22 @@ class Engine:
         found = []
         for place, logits_V in enumerate(logits_NV, len(ids)):
             _, p_V, _ = self.runner.choose(logits_V, sampler, whole[:place], 0)
-            found.append(_step(whole[place], p_V))
+            token = whole[place]
+            found.append(Step(token, float(p_V[token]), likeliest(p_V, _ALTERNATIVES)))
         return found
 
     def share(self, ids: Sequence[int], sequence: int) -> int:
         """Return how many of `ids` the sequence holds, after taking over what another one holds more of."""
-        known = _common(self._held[sequence], ids)
-        other = max(range(self.sequences), key=lambda i: _common(self._held[i], ids))
-        if (more := _common(self._held[other], ids)) > known:
-            self.copy(other, sequence, more)
-        return max(known, more)
+        ids = list(ids)
+        known = [common(held, ids) for held in self._held]
+        best = max(range(self.sequences), key=known.__getitem__)
+        if known[best] > known[sequence]:
+            self.copy(best, sequence, known[best])
+        return known[best]
+
+    def held(self, sequence: int) -> Sequence[int]:
+        """Return the tokens that a sequence holds, whose keys and values need not be computed again."""
+        return self._held[sequence]
 
     def stream(self, ids: Sequence[int], **how: Any) -> Iterator[str]:
         """Yield the text that follows `ids`, whole characters only; arguments as for `generate`.
@@ -214,10 +205,6 @@ class Engine:
                 yield text
         if text := decoder.decode(b"", final=True):
             yield text
-
-
-def _step(token: int, p_V: Floats) -> Step:
-    return Step(token, float(p_V[token]), likeliest(p_V, _ALTERNATIVES))
 
 
 class _EngineDraft:
@@ -239,9 +226,16 @@ class _EngineDraft:
         return [step.id for step in self._engine.generate(ids, max_tokens=count, speculate=False)]
 
 
-def _common(a: Sequence[int], b: Sequence[int]) -> int:
-    """Return how many tokens two lists begin with in common."""
-    return next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
+def common(a: Sequence[int], b: Sequence[int]) -> int:
+    """Return how many tokens two lists (both lists) begin with in common."""
+    low, high = 0, min(len(a), len(b))
+    while low < high:  # the first `low` are alike, and not more than `high`
+        middle = (low + high + 1) // 2
+        if a[low:middle] == b[low:middle]:
+            low = middle
+        else:
+            high = middle - 1
+    return low
 
 
 def load(

@@ -262,23 +262,25 @@ static inline void gate(float *g, const float *up, long n, int gelu) { /* a gate
     for (long i = 0; i < n && gelu; i++) /* GELU in tanh's form, which is x sigmoid(1.6 x + 0.07 x^3) */
         g[i] = g[i] / (1.0f + exponential(g[i] * (-1.59576912f - 0.0713548163f * g[i] * g[i]))) * up[i];
 }
+#define MANY for (int l = 0; l < 64; l++) /* where 16 would be unrolled before they became vectors */
 static inline long softmax(float *x, long n, float temperature) { /* in place; returns the first of the largest */
-    float lanes[16] = {0}, tops[16], top = *x, sum = 0; long whole = n / 16 * 16, best = 0, i;
-    EACH_LANE tops[l] = top;
-    for (i = 0; i < whole; i += 16) EACH_LANE tops[l] = x[i + l] > tops[l] ? x[i + l] : tops[l];
-    for (; i < n; i++) tops[i % 16] = fmaxf(tops[i % 16], x[i]);
-    EACH_LANE top = fmaxf(top, tops[l]);
+    float lanes[16] = {0}, tops[64], top = *x, sum = 0, sharper = 1 / temperature; long best = 0, i;
+    MANY tops[l] = top;
+    for (i = 0; i < n / 64 * 64; i += 64) MANY tops[l] = x[i + l] > tops[l] ? x[i + l] : tops[l];
+    for (; i < n; i++) tops[i % 64] = fmaxf(tops[i % 64], x[i]);
+    MANY top = fmaxf(top, tops[l]);
+    for (int found = 0; best + 64 < n && !found; best += 64 * !found) MANY found |= x[best + l] == top;
     while (best < n - 1 && x[best] < top) best++;
-    for (i = 0; i < whole; i += 16) EACH_LANE lanes[l] += x[i + l] = exponential((x[i + l] - top) / temperature);
-    for (; i < n; i++) lanes[i % 16] += x[i] = exponential((x[i] - top) / temperature);
+    for (i = 0; i < n / 16 * 16; i += 16) EACH_LANE lanes[l] += x[i + l] = exponential((x[i + l] - top) * sharper);
+    for (; i < n; i++) lanes[i % 16] += x[i] = exponential((x[i] - top) * sharper);
     EACH_LANE sum += lanes[l];
-    for (i = 0; i < n; i++) x[i] /= sum;
+    for (i = 0, sum = 1 / sum; i < n; i++) x[i] *= sum;
     return best;
 }
 static inline double mass(const float *p, long n, float least) { /* the sum of those that are at least so large */
-    double lanes[16] = {0}, sum = 0; long i;
-    for (i = 0; i < n / 16 * 16; i += 16) EACH_LANE lanes[l] += p[i + l] >= least ? p[i + l] : 0;
+    double lanes[64] = {0}, sum = 0; long i;
+    for (i = 0; i < n / 64 * 64; i += 64) MANY lanes[l] += p[i + l] >= least ? p[i + l] : 0;
     for (; i < n; i++) sum += p[i] >= least ? p[i] : 0;
-    EACH_LANE sum += lanes[l];
+    MANY sum += lanes[l];
     return sum;
 }

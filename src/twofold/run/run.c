@@ -596,7 +596,8 @@ int tf_sample(float *logits, int V, const Sampling *s, uint64_t *state, Choice *
         int id = s->recent[i], again = id < 0 || id >= V; for (int j = 0; j < i; j++) again |= s->recent[j] == id;
         if (!again) logits[id] *= logits[id] > 0 ? 1 / s->penalty : s->penalty;
     }
-    int best = softmax(logits, V, s->temperature > 0 ? s->temperature : 1); if (s->temperature <= 0) return best;
+    int best = softmax(logits, V, s->temperature > 0 ? fmaxf(s->temperature, 1e-30f) : 1);
+    if (s->temperature <= 0) return best;
     uint64_t z = *state += 0x9E3779B97F4A7C15ull; /* splitmix64 */
     z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9ull, z = (z ^ (z >> 27)) * 0x94D049BB133111EBull;
     float least = fmaxf(s->min_p * logits[best], 1e-37f), bound; double u = ((z ^ (z >> 31)) >> 11) * 0x1p-53;

@@ -1,5 +1,7 @@
 """The application: all routes behind the guard."""
 
+import asyncio
+import contextlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -12,6 +14,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute
 
+from twofold.base.errors import TwofoldError
 from twofold.serve import operations, static
 from twofold.serve.api import APIS
 from twofold.serve.guard import Guard
@@ -34,7 +37,9 @@ def build(state: State) -> Starlette:
 
     @asynccontextmanager
     async def life(_: Starlette) -> AsyncIterator[None]:
+        loading = asyncio.create_task(_preload(state))
         yield
+        loading.cancel()
         await state.models.close(state.settings.grace_s)
 
     pages = r"https?://(localhost|127\.0\.0\.1|\[::1\])(:\d+)?" if state.settings.loopback else None
@@ -49,6 +54,13 @@ def build(state: State) -> Starlette:
     return Starlette(
         routes=routes, lifespan=life, middleware=[guard, cors], exception_handlers={HTTPException: _no}
     )
+
+
+async def _preload(state: State) -> None:
+    """Load the first model, so that the first who asks need not wait."""
+    if state.settings.preload:
+        with contextlib.suppress(TwofoldError):  # who asks for it is told why
+            await state.models.load(None)
 
 
 def _refuse(path: str, no: Refusal) -> dict[str, Any]:

@@ -27,9 +27,9 @@ class Wish:
     """What a request asks for.
 
     `ids`: what stands before the answer. `max_tokens`: of the answer; its thoughts are not counted when they
-    have a budget of their own, `thoughts`. `constraint` makes a new one for each answer. `chat`: the answer is
-    a turn of a conversation, in which thoughts are told from text, and calls if there are `tools`. `goes_on`:
-    it goes on from a given beginning. `echo`: the prompt's own tokens are wanted with their probabilities.
+    have a budget of their own, `thoughts`. `constraint` makes a new one for each answer. `chat`: it is a turn
+    of a conversation, in which thoughts are told from text, and calls if there are `tools`. `goes_on`: from a
+    given beginning. `echo`: the prompt's own tokens are wanted with their probabilities.
     """
 
     ids: Sequence[int]
@@ -94,7 +94,7 @@ def room(served: Served, ids: Sequence[int], wanted: int | None, settings: Setti
     if len(ids) >= context:
         raise Refusal(
             "invalid",
-            f"The prompt has {len(ids):,} tokens; {served.name} sees {context:,} with its answer: shorten it.",
+            f"That is {len(ids):,} tokens; {served.name} sees {context:,} with its answer: shorten it.",
             where="messages",
             code="context_length_exceeded",
         )
@@ -108,6 +108,7 @@ def turn(
     *,
     tools: Sequence[Mapping[str, Any]] = (),
     choice: str = "auto",
+    parallel: bool = True,
     schema: Mapping[str, Any] | bool | None = None,
     thoughts: int | None = None,
     goes_on: bool = False,
@@ -130,7 +131,7 @@ def turn(
     return Wish(
         ids=prompt,
         max_tokens=room(served, prompt, max_tokens, request.state.settings),
-        constraint=forms.form(served, schema, tools, choice),
+        constraint=forms.form(served, schema, tools, choice, parallel=parallel),
         tools=bool(tools),
         thoughts=thoughts or None,
         goes_on=goes_on or bool(ids),
@@ -210,7 +211,7 @@ def _call(call: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def plain(content: Any, where: str) -> str:
-    """Return the text of a message's content, which may come in parts. Raises Refusal for pictures and the like."""
+    """Return the text of a message's content, which may come in parts. Raises Refusal for pictures."""
     if not isinstance(content, list):
         return content or ""
     for part in content:

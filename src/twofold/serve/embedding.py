@@ -58,4 +58,5 @@ def _rows(served: Served) -> NDArray[np.float16]:
     weights_V = (_A / (_A + p_V)).astype(np.float32)
     centred_VC = rows_VC - rows_VC.mean(0)
     scale = float(np.abs(centred_VC).max()) or 1.0
-    return (centred_VC / scale * weights_V[:, None]).astype(np.float16)
+    rows: NDArray[np.float16] = (centred_VC / scale * weights_V[:, None]).astype(np.float16)
+    return rows

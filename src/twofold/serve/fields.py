@@ -119,9 +119,14 @@ def _either(schema: Schema, value: Any, where: str) -> Any:
         try:
             return check(one, value, where)
         except Refusal as refusal:
-            refusals.append(refusal)
-    # The alternative that came furthest says best what is wrong: it names the deepest field.
-    raise max(refusals, key=lambda refusal: len(refusal.where or ""))
+            refusals.append((len(refusal.where or ""), _kind(value) == one.get("type"), refusal))
+    # The alternative that came furthest says best what is wrong, and of these the one of the value's kind.
+    raise max(refusals, key=lambda found: found[:2])[2]
+
+
+def _kind(value: Any) -> str:
+    kinds = {str: "string", list: "array", dict: "object", bool: "boolean", int: "integer", float: "number"}
+    return kinds.get(type(value), "null")
 
 
 def _whole_text(value: str) -> bool:

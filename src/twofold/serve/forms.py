@@ -15,17 +15,26 @@ Tools = Sequence[Mapping[str, Any]]
 Form = Callable[[], Constraint]
 
 
-def form(served: Served, schema: Mapping[str, Any] | bool | None, tools: Tools, choice: str) -> Form | None:
+def form(
+    served: Served,
+    schema: Mapping[str, Any] | bool | None,
+    tools: Tools,
+    choice: str,
+    *,
+    parallel: bool = True,
+) -> Form | None:
     """Return what makes the constraint of an answer, None when it may be anything.
 
     schema: the JSON Schema to follow, True for any JSON. choice: "auto", "required", or the name of the tool
-    to call. Raises UsageError or Refusal when that cannot be had.
+    to call. parallel: whether several may be called at once. Raises UsageError or Refusal.
     """
-    if not tools and not schema and schema != {}:
+    if not tools and schema is None:
         return None
     grammars: Grammars = served.grammars
-    if tools and (choice != "auto" or schema is None):
-        return lambda: grammars.tool_calls(tools, choice)
+    if tools and schema is not None and choice == "auto":
+        raise Refusal("invalid", "Tools and a format go together only when a call is required, or none.")
+    if tools:
+        return lambda: grammars.tool_calls(tools, choice, parallel=parallel)
     if schema is True:
         return grammars.json
     if isinstance(schema, Mapping):

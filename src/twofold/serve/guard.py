@@ -1,8 +1,8 @@
 """Who may ask: the key, and on the machine's own loopback only programs and pages of this machine.
 
-A page from elsewhere that a browser has open could ask a server on loopback, by its address (the browser then
-names the page as `Origin`) or by a name of its own that it lets point there (DNS rebinding; `Host` is then that
-name). Both are turned away. Keys are compared in constant time.
+A page from elsewhere that a browser has open could ask a server on loopback, by its address (the browser
+then names the page as `Origin`) or by a name of its own that it lets point there (DNS rebinding; `Host` is
+then that name). Both are turned away. Keys are compared in constant time.
 """
 
 import hmac
@@ -44,7 +44,7 @@ class Guard:
                 headers = list(message.get("headers", ()))  # type: ignore[call-overload]
                 there = {name for name, _ in headers}
                 message["headers"] = headers + [pair for pair in _SAFE.items() if pair[0] not in there]
-            await send(message)  # type: ignore[arg-type]
+            await send(message)
 
         try:
             self._check(scope["path"], scope["method"], Headers(scope=scope))
@@ -69,7 +69,10 @@ class Guard:
 
     def _welcome(self, origin: str, host: str) -> bool:
         """Whether a web page may ask: the server's own, one of this machine, or one that was let in."""
-        page = urlsplit(origin)
+        try:
+            page = urlsplit(origin)
+        except ValueError:
+            return False
         if origin in (self.state.settings.origins or ()) or page.netloc == host:
             return True
         return self.state.settings.loopback and page.hostname in LOOPBACK

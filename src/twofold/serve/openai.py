@@ -1,4 +1,4 @@
-"""The manners of OpenAI's API, which several files of api/ share: errors, usage, ids, and what requests hold."""
+"""The manners of OpenAI's API, which several files of api/ share: errors, usage, ids, sampling."""
 
 import math
 import secrets
@@ -13,7 +13,8 @@ from twofold.tokens import Tokenizer
 from twofold.tokens.speech import Call
 
 _TYPES = {
-    "key": "authentication_error", "forbidden": "permission_error", "busy": "overloaded", "bug": "server_error",
+    "key": "authentication_error", "forbidden": "permission_error", "busy": "overloaded",
+    "bug": "server_error",
 }  # fmt: skip
 FINISH = {"stop": "stop", "length": "length", "calls": "tool_calls"}
 EFFORTS = {"none": 0, "minimal": 64, "low": 256, "medium": 1024, "high": 4096, "xhigh": 16384}

@@ -1,8 +1,8 @@
 """One request, from its bytes to the answer's: read, checked, handed to a handler, written, and counted.
 
-A handler is an async function of a `Request`. It returns a dict or a list, which becomes JSON; text; or an async
-iterator of strings, which becomes a stream. A client that goes away or does not take its answer cancels the handler,
-and with it the work behind it.
+A handler is an async function of a `Request`. It returns a dict or a list, which becomes JSON; text; or an
+async iterator of strings, which becomes a stream. A client that goes away or does not take its answer cancels
+the handler, and with it the work behind it.
 """
 
 import asyncio
@@ -103,7 +103,7 @@ class _Endpoint:
                 await self._stream(result, receive, send)
 
     async def _body(self, asked: requests.Request) -> dict[str, Any]:
-        """Return the body, checked. Raises Refusal when it is too large, too slow, no JSON or not as asked."""
+        """Return the body, checked. Raises Refusal when it is too large or slow, or not as asked."""
         takes = self.operation.takes
         if takes is None:
             return {}

@@ -1,4 +1,4 @@
-"""Saying no: why a request is not answered, as a status and a sentence that each family puts into its form."""
+"""Saying no: why a request is not answered, a status and a sentence that each family puts into its form."""
 
 from typing import Literal
 
@@ -12,7 +12,7 @@ STATUS: dict[Kind, int] = {
 }  # fmt: skip
 
 
-class Refusal(TwofoldError):
+class Refusal(TwofoldError):  # noqa: N818 - an answer, and not a mistake of ours
     """A request that is refused. `where`: the field that is wrong; `code`: a word for programs."""
 
     def __init__(

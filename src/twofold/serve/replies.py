@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from twofold.serve.asking import Wish
 
 Finish = Literal["stop", "length", "calls"]
+_FREE = 1024  # tokens of thoughts that nobody asked for
 
 
 @dataclass
@@ -48,9 +49,12 @@ class Reply:
         self.first_ns = 0  # when the first token came
         self._marks = Thoughts(served.engine.tokenizer)
         self._stop_ids = served.engine.tokenizer.stop_ids
-        if wish.thoughts is not None and not self._marks.known:
+        self._budget = wish.thoughts
+        if wish.constraint and self._open() and self._budget is None:
+            self._budget = _FREE  # the template has begun thoughts, which no form can hold
+        if self._budget is not None and not self._marks.known:
             raise Refusal("invalid", f"{served.name} was not made to think before it answers.")
-        self._answering = self._submit(thinking=wish.thoughts is not None, ids=wish.ids)
+        self._answering = self._submit(thinking=self._budget is not None, ids=wish.ids)
         self.prompt_tokens = self._answering.prompt_tokens
         self._first = self._answering
 
@@ -62,7 +66,7 @@ class Reply:
     @property
     def read(self) -> list[Step]:
         """The steps as which the prompt's tokens would have come, but the first; with `echo`, at the end."""
-        return self._first.prompt if self.wish.echo else []
+        return self._first.echo
 
     def cancel(self) -> None:
         """Stop writing; nobody reads it any more."""
@@ -84,7 +88,7 @@ class Reply:
     async def __aiter__(self) -> AsyncIterator[Piece]:
         """Yield the pieces as they are certain. Raises TwofoldError when the model broke down."""
         try:
-            if self.wish.thoughts is not None:
+            if self._budget is not None:
                 thought: list[int] = []
                 async for piece in self._thoughts(thought):
                     yield piece
@@ -100,11 +104,10 @@ class Reply:
         left = self.served.engine.context - len(ids)
         if not thinking:
             constraint = wish.constraint() if wish.constraint else None
-            return batcher.submit(
-                wish.ask(ids=ids, max_tokens=max(1, min(wish.max_tokens, left)), constraint=constraint)
-            )
+            most = min(wish.max_tokens, max(1, left))
+            return batcher.submit(wish.ask(ids=ids, max_tokens=most, constraint=constraint, echo=wish.echo))
         ids = [*ids, *self._opening()]
-        most = min(wish.thoughts or 1, left - min(wish.max_tokens, left // 4) - 8)
+        most = min(self._budget or 1, left - min(wish.max_tokens, left // 4) - 8)
         if most < 1:
             raise Refusal("invalid", "There is no room for thoughts beside this prompt: shorten it.")
         stops = {*self._stop_ids, self._marks.close_id}
@@ -134,11 +137,11 @@ class Reply:
             stops=wish.stops,
             marks=wish.chat,
             tools=wish.tools,
-            thinking=wish.chat and wish.thoughts is None and self._open(),
+            thinking=wish.chat and self._budget is None and self._open(),
             strip=wish.chat and not wish.goes_on and wish.constraint is None,
         )
         async for step in self._answering:
-            if step.id in self._stop_ids or not wish.max_tokens:  # nothing is wanted but the prompt's own
+            if step.id in self._stop_ids:
                 break
             self._count()
             for piece in speech.take(step.id, step):
@@ -156,10 +159,12 @@ class Reply:
 
     def _open(self) -> bool:
         """Whether the prompt ends within thoughts, as some templates open them."""
-        last = next(
-            (i for i in reversed(self.wish.ids) if i in (self._marks.open_id, self._marks.close_id)), -1
-        )
+        marks = (self._marks.open_id, self._marks.close_id)
+        last = next((token for token in reversed(self.wish.ids) if token in marks), -1)
         return self._marks.known and last == self._marks.open_id and not self.wish.goes_on
+
+    def _opening(self) -> list[int]:
+        return [] if self._open() else self._marks.opening
 
     def _count(self) -> None:
         self.tokens += 1
@@ -193,11 +198,11 @@ async def merged(replies: Sequence[Reply]) -> AsyncIterator[tuple[int, Piece | N
     going = len(tasks)
     try:
         while going:
-            number, piece = await queue.get()
-            if isinstance(piece, BaseException):
-                raise piece
-            going -= piece is None
-            yield number, piece
+            number, found = await queue.get()
+            if isinstance(found, BaseException):
+                raise found
+            going -= found is None
+            yield number, found
     finally:
         for task in tasks:
             task.cancel()

@@ -4,7 +4,8 @@ import asyncio
 import contextlib
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import h11
@@ -63,6 +64,7 @@ def server(app: ASGIApp, settings: Settings) -> uvicorn.Server:
         access_log=False,
         server_header=False,
         limit_concurrency=settings.connections,
+        timeout_keep_alive=max(1, round(settings.patience_s)),
         timeout_graceful_shutdown=max(1, round(settings.grace_s)),
         h11_max_incomplete_event_size=64 * 1024,
     )
@@ -85,18 +87,35 @@ def listen(settings: Settings) -> socket.socket:
     return found
 
 
+def address(listening: socket.socket) -> str:
+    """Return where a socket listens, as http://127.0.0.1:8080."""
+    host, port = listening.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+@dataclass(frozen=True)
+class Running:
+    """A server in a thread: its address, such as http://127.0.0.1:8080, and what makes it stop."""
+
+    url: str
+    stop: Callable[[], None]
+
+
 @contextlib.contextmanager
-def running(app: ASGIApp, settings: Settings) -> Iterator[str]:
-    """Serve in a thread of its own for the length of a block; yield the address, such as http://127.0.0.1:8080."""
+def running(app: ASGIApp, settings: Settings) -> Iterator[Running]:
+    """Serve in a thread of its own for the length of a block."""
     made, listening = server(app, settings), listen(settings)
     thread = threading.Thread(target=made.run, kwargs={"sockets": [listening]}, name="server")
     thread.start()
+
+    def stop() -> None:
+        made.should_exit = True
+
     try:
         while not made.started and thread.is_alive():
             thread.join(0.01)
-        host = f"[{settings.host}]" if ":" in settings.host else settings.host
-        yield f"http://{host}:{listening.getsockname()[1]}"
+        yield Running(address(listening), stop)
     finally:
-        made.should_exit = True
+        stop()
         thread.join()
         listening.close()

@@ -12,8 +12,10 @@ class Settings:
     `slots`: answers that a model writes at a time. `context`: tokens of a conversation at most; None: as many
     as the model was made for. `memory_gb`: for all loaded models together; None: half of the machine's.
     `temperature`, `min_p`, `max_tokens`: for requests that do not say. `queue`: requests that may wait for a
-    model. `*_s`: seconds that a client may take to send its request, or to take a piece of the answer, and
-    that answers may still take when the server stops. `origins`: web pages besides its own that may ask.
+    model; `items`: answers or texts a request may ask for. `patience_s`: seconds that a client may take
+    to send its request, or to take a piece of the answer; `grace_s`: that answers may still take when the
+    server stops. `preload`: load the first model at the start. `origins`: web pages besides the server's own
+    that may ask.
     """
 
     host: str = "127.0.0.1"
@@ -31,6 +33,7 @@ class Settings:
     items: int = 128
     patience_s: float = 30.0
     grace_s: float = 10.0
+    preload: bool = True
     origins: list[str] | None = None
 
     def __post_init__(self) -> None:

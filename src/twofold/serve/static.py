@@ -36,7 +36,7 @@ class _Files(StaticFiles):
             if message["type"] == "http.response.start":
                 given = [(k, v) for k, v in message.get("headers", ()) if k.decode() not in own]  # type: ignore[attr-defined]
                 message["headers"] = [*given, *((k.encode(), v.encode()) for k, v in own.items())]
-            await send(message)  # type: ignore[arg-type]
+            await send(message)
 
         await super().__call__(scope, receive, careful)  # type: ignore[arg-type]
 

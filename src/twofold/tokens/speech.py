@@ -120,33 +120,28 @@ class Speech:
         """Return what can be let go of the text that is held."""
         pieces: list[Piece] = []
         while self.stopped is None:
-            if self._fresh:
-                spaces = len(self._held) - len(self._held.lstrip())
-                self._held, self._at = self._held[spaces:], self._at + spaces
-                if self._bare and self._held.startswith("{") and self._mode == "text":
-                    self._mode, self._closer = "call", None
-                self._fresh = not self._held
+            self._start()
             needles = self._needles()
             found = [(self._held.index(needle), needle) for needle in needles if needle in self._held]
             if not found:
                 return pieces + self._release(len(self._held) - self._doubtful(needles))
-            at, needle = min(found, key=lambda one: (one[0], -len(one[1])))
-            is_stop = self._mode == "text" and needle in self._stops
-            pieces += (
-                []
-                if self._mode == "call"
-                else self._release(at if is_stop else len(self._held[:at].rstrip()))
-            )
-            if is_stop:
+            at, needle = min(found)
+            after, self._held = self._held[at + len(needle) :], self._held[:at]
+            if self._mode == "text" and needle in self._stops:
                 self.stopped = needle
-                return pieces
-            called = self._held[:at] if self._mode == "call" else None
-            cut = self._held.index(needle) + len(needle)
-            after, self._at = self._held[cut:], self._at + cut
-            self._held = called if called is not None else ""
+                return pieces + self._release(at)
             pieces += self._mark(needle)
-            self._held = after
+            self._held, self._at = after, self._at + len(needle)
         return pieces
+
+    def _start(self) -> None:
+        """Leave out white space where something begins, and see whether it is a call without a mark."""
+        if self._fresh:
+            spaces = len(self._held) - len(self._held.lstrip())
+            self._held, self._at = self._held[spaces:], self._at + spaces
+            self._fresh = not self._held
+            if self._bare and self._mode == "text" and self._held.startswith("{"):
+                self._mode, self._closer = "call", None
 
     def _needles(self) -> list[str]:
         """Return the strings that would change what follows."""
@@ -185,37 +180,33 @@ class Speech:
         return [Piece(kind, text, tuple(notes))]
 
     def _mark(self, name: str) -> list[Piece]:
-        """Return what a mark makes certain, and go on behind it."""
+        """Return what a mark makes certain, and go on behind it. White space around marks is left out."""
         if self._mode == "call":
             return self._called() if name == self._closer else []
+        pieces = self._release(len(self._held.rstrip()))
+        self._held, self._at, self._notes = "", self._at + len(self._held), []
         if self._mode == "thought":
-            pieces = self._release(len(self._held.rstrip()))
             if name == CLOSE:
                 self._mode, self._fresh = "text", True
-        else:
-            spaces = name in _CALLS or name == OPEN
-            pieces = self._release(len(self._held.rstrip()) if spaces else len(self._held))
-            if name == OPEN:
-                self._mode, self._fresh = "thought", True
-            elif name in _CALLS:
-                self._mode, self._closer = "call", _CALLS[name]
-        self._at += len(self._held)
-        self._held, self._notes = "", []
+        elif name == OPEN:
+            self._mode, self._fresh = "thought", True
+        elif name in _CALLS:
+            self._mode, self._closer = "call", _CALLS[name]
         return pieces
 
     def _called(self) -> list[Piece]:
         """Return the calls that the held text spells; the text itself when it spells none."""
-        text, self._held = self._held.strip(), ""
+        text, self._held, self._at = self._held.strip(), "", self._at + len(self._held)
         notes, self._notes = tuple(note for _, note in self._notes), []
-        self._mode, self._fresh, self._at = "text", True, self._at + len(text)
+        self._mode, self._fresh = "text", True
         found = calls(text)
         if not found:
             return [Piece("text", text, notes)] if text else []
-        return [Piece("call", call=call, notes=notes if n == 0 else ()) for n, call in enumerate(found)]
+        return [Piece("call", notes=() if n else notes, call=call) for n, call in enumerate(found)]
 
 
 def calls(text: str) -> list[Call]:
-    """Return the calls that a JSON text holds: an object with name and arguments, or a list of such; or []."""
+    """Return the calls that a JSON text is: an object with name and arguments, or a list of such; or []."""
     try:
         value = json.loads(text)
     except (ValueError, RecursionError):

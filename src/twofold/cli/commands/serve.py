@@ -2,7 +2,7 @@
 
 import os
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -51,7 +51,8 @@ def command(
 
     OpenAI's clients use the address with /v1, Anthropic's and Ollama's the address itself, browsers too.
     """
-    import dataclasses
+    import contextlib
+    import signal
 
     from twofold.base import config
     from twofold.base.errors import UsageError
@@ -61,42 +62,30 @@ def command(
     from twofold.serve.settings import Settings
     from twofold.serve.state import State
 
-    given = {
-        "host": host,
-        "port": port,
-        "threads": threads,
-        "slots": slots,
-        "context": context,
+    given: dict[str, Any] = {
+        "host": host, "port": port, "threads": threads, "slots": slots, "context": context,
         "memory_gb": memory,
-    }
-    try:
-        chosen = dataclasses.replace(
-            Settings(), **{name: value for name, value in given.items() if value is not None}
-        )
-    except ValueError as error:
-        raise UsageError(f"These options do not work: {error}") from error
-    chosen = config.override(chosen, settings or [])
+    }  # fmt: skip
+    said = {name: value for name, value in given.items() if value is not None}
+    chosen = config.override(config.build(Settings, said), settings or [])
     secret = _key(key)
     if secret is None and not chosen.loopback:
         raise UsageError(
-            f"At {chosen.host} others can reach this server: set TWOFOLD_KEY, or name a file with a key by --key."
+            f"At {chosen.host} others can reach the server: set TWOFOLD_KEY, or name a key's file by --key."
         )
     state = State(Models(model or (), chosen), chosen, secret)
     notes = terminal.error_console()
     listening = server.listen(chosen)
-    where = f"http://{chosen.host}:{listening.getsockname()[1]}"
+    where = server.address(listening)
     served = state.models.names()
     notes.print(f"Serving {', '.join(served[:8])} at {where} (Ctrl-C stops).", markup=False, soft_wrap=True)
     notes.print(
         f"[dim]OpenAI clients: {where}/v1 · Anthropic and Ollama clients, and browsers: {where}[/]",
         soft_wrap=True,
     )
-    try:
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # it ends as Ctrl-C does
+    with listening, contextlib.suppress(KeyboardInterrupt):
         server.server(app.build(state), chosen).run(sockets=[listening])
-    except KeyboardInterrupt:
-        pass
-    finally:
-        listening.close()
     notes.print("[dim]Stopped.[/]")
 
 
@@ -104,15 +93,15 @@ def _key(file: Path | None) -> str | None:
     """Return the key in a file, or in TWOFOLD_KEY; None when there is neither. Raises UsageError."""
     from twofold.base.errors import UsageError
 
-    if file is None:
-        return os.environ.get("TWOFOLD_KEY") or None
+    if file is None and not os.environ.get("TWOFOLD_KEY"):
+        return None
     try:
-        key = file.read_text(encoding="utf-8").strip()
+        key = os.environ["TWOFOLD_KEY"] if file is None else file.read_text(encoding="utf-8").strip()
     except (OSError, ValueError):
         raise UsageError(
-            "--key takes the name of a file that holds the key, not the key itself: others on this machine can see "
-            "what is typed here."
+            "--key takes the name of a file that holds the key, and not the key: others on this machine "
+            "can see what is typed here."
         ) from None
     if not key or not key.isascii() or not key.isprintable():
-        raise UsageError(f"The key in {file} must be one line of plain characters.")
+        raise UsageError(f"The key in {file or 'TWOFOLD_KEY'} must be one line of plain characters.")
     return key

@@ -99,6 +99,7 @@ def _wish(request: Request, served: Served) -> asking.Wish:
         messages,
         tools=body.get("tools") or (),
         choice=choice if isinstance(choice, str) else choice["function"]["name"],
+        parallel=body.get("parallel_tool_calls") is not False,
         schema=openai.format_of(body.get("response_format")),
         thoughts=openai.thoughts(body.get("reasoning_effort")),
         goes_on=bool(body.get("continue_final_message")),

@@ -90,7 +90,7 @@ def _wish(request: Request, ids: Sequence[int], context: int, name: str) -> aski
     if len(ids) + bool(wanted) > context:
         raise Refusal(
             "invalid",
-            f"The prompt has {len(ids):,} tokens; {name} sees {context:,} with its answer: shorten it.",
+            f"That is {len(ids):,} tokens; {name} sees {context:,} with its answer: shorten it.",
             where="prompt",
             code="context_length_exceeded",
         )

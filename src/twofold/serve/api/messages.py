@@ -146,6 +146,7 @@ def _turn(request: Request, served: Served, **how: Any) -> asking.Wish:
         messages,
         tools=[_tool(tool) for tool in body.get("tools") or ()],
         choice=choice["name"] if choice["type"] == "tool" else _CHOICES[choice["type"]],
+        parallel=not choice.get("disable_parallel_tool_use"),
         thoughts=thoughts.get(thinking.get("type", "")),
         goes_on=messages[-1]["role"] == "assistant" and not messages[-1].get("tool_calls"),
         **how,

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from twofold import __version__, parameters
-from twofold.serve import asking, openai
+from twofold.serve import asking, forms, openai
 from twofold.serve.embedding import embed
 from twofold.serve.fields import Schema, either, flag, listed, number, record, text, whole
 from twofold.serve.operations import Family, Operation, Result
@@ -129,7 +129,7 @@ async def generate(request: Request) -> Result:
     if body.get("raw") or not served.engine.tokenizer.vocabulary.chat_template:
         ids = asking.raw_ids(served, body["prompt"])
         how = _how(request)
-        how["constraint"] = asking.forms.form(served, how.pop("schema"), (), "auto")
+        how["constraint"] = forms.form(served, how.pop("schema"), (), "auto")
         how["max_tokens"] = asking.room(served, ids, how["max_tokens"], request.state.settings)
         how.pop("thoughts")
         wish = asking.Wish(ids=ids, owner=request.owner, chat=False, **how)
@@ -192,6 +192,7 @@ def _generate_piece(said: str, thought: str, calls: list[Any]) -> dict[str, Any]
 
 async def _answer(request: Request, reply: Reply, form: Any, began: int, loaded: int) -> Result:
     head = {"model": request.body["model"]}
+
     def end() -> dict[str, Any]:
         request.count([reply])
         now = time.monotonic_ns()
@@ -267,14 +268,14 @@ async def show(request: Request) -> Result:
 
 
 async def version(request: Request) -> Result:
-    """Return the version. Clients compare it with Ollama's, so it stands behind one that knows all of this."""
+    """Return the version, behind that of an Ollama which knows all of this: clients compare."""
     return {"version": f"0.12.0-twofold-{__version__}"}
 
 
 async def embedded(request: Request) -> Result:
     """Return a vector for each text."""
     body = request.body
-    given = body.get("input") if body.get("input") is not None else body.get("prompt") or []
+    given: Any = body.get("input") if body.get("input") is not None else body.get("prompt") or []
     texts = [given] if isinstance(given, str) else given
     served = await request.model()
     began = time.monotonic_ns()

@@ -117,6 +117,7 @@ async def answer(request: Request) -> Result:
         [*system, *messages],
         tools=[_tool(tool) for tool in body.get("tools") or ()],
         choice=choice if isinstance(choice, str) else choice.get("name") or "",
+        parallel=body.get("parallel_tool_calls") is not False,
         schema=openai.format_of((body.get("text") or {}).get("format")),
         thoughts=openai.thoughts((body.get("reasoning") or {}).get("effort")),
         max_tokens=body.get("max_output_tokens"),

@@ -63,12 +63,13 @@ class Labelling:
         return {"version": await asyncio.to_thread(self.labels.instruct, request.body["text"])}
 
     async def next(self, request: Request) -> Result:
-        """Return what ?who= is to label next; `messages` is empty when there is nothing."""
+        """Return what ?who= is to label next, passing over ?skip= items; no `messages` when none is left."""
         kind = request.query.get("kind") or None
         if kind not in (None, "fix", "compare"):
             raise Refusal("invalid", "?kind= is fix or compare.", where="kind")
         who = labeller(request.query.get("who"))
-        item = await asyncio.to_thread(self.desk.next, who, kind)
+        skip = whole_number(request.query, "skip", 0)
+        item = await asyncio.to_thread(self.desk.next, who, kind, skip)
         waiting = await asyncio.to_thread(self.desk.waiting)
         if item is None:
             return {"messages": [], "waiting": waiting}
