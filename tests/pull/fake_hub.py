@@ -7,6 +7,7 @@ directly. Both know ranges. What can be wrong: see `Hub`.
 import hashlib
 import json
 import threading
+import time
 import urllib.parse
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,7 +25,8 @@ class Hub:
     `files`: path -> bytes. `break_at`: the CDN hangs up after so many bytes, as often as `breaks` says.
     `served`: other bytes than were promised. `ranges`: whether the CDN knows them. `refuses`: (status,
     X-Error-Code) of every answer. `gate`: the token without which nothing is given. `extra`: of the listing.
-    `busy`: so many answers are 503 first. `pause`: waited for after the first piece.
+    `busy`: so many answers are 503 first. `pause`: waited for in the middle. `slow_s`: between
+    pieces of 100 kB.
     """
 
     repo: str = "owner/tiny-GGUF"
@@ -39,6 +41,7 @@ class Hub:
     gate: str = ""
     busy: int = 0
     pause: threading.Event | None = None
+    slow_s: float = 0.0
     asked: list[tuple[str, str, dict[str, str]]] = field(default_factory=list)
     address: str = ""
     cdn: str = ""
@@ -138,7 +141,11 @@ def _handler(hub: Hub, role: str) -> type[BaseHTTPRequestHandler]:
                 hub.pause.wait(20)
                 rest = rest[len(rest) // 2 :]
             try:
-                self.wfile.write(rest)
+                for at in range(0, len(rest), 100_000) if hub.slow_s else ():
+                    self.wfile.write(rest[at : at + 100_000])
+                    time.sleep(hub.slow_s)
+                if not hub.slow_s:
+                    self.wfile.write(rest)
             except OSError:
                 self.close_connection = True  # the client is gone
 

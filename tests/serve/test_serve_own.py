@@ -195,6 +195,14 @@ def test_wrong_labels_are_sentences(own: Serving) -> None:
         ({"kind": "compare", "messages": ASKED, "answer": "x", "better": "x"}, "are the same"),
         ({"kind": "good", "messages": ASKED}, "could be good"),
         ({"kind": "why", "of": "none", "why": "x"}, "no such label"),
+        (
+            {"kind": "good", "messages": [*ASKED, {"role": "assistant", "content": "x"}], "answer": "y"},
+            "end where",
+        ),
+        (
+            {"kind": "good", "messages": [{"role": "tool", "content": "x"}], "answer": "y"},
+            "no call asked for it",
+        ),
         ({"kind": "love", "messages": ASKED}, "one of fix, good"),
         ({"kind": "good", "messages": ASKED, "answer": "x", "who": "two words"}, "short mark"),
     ):
@@ -291,3 +299,36 @@ def test_runs_are_followed(own: Serving, tmp_path: Path) -> None:
     assert own.http.get("/twofold/runs/none").status_code == 404
     assert own.http.get("/twofold/runs/..%2Ffirst").status_code == 404
     assert "whole number" in message(own.http.get("/twofold/runs/first?from=-1"))
+
+
+# --- anything
+
+
+JUNK: list[Any] = [0, -1, True, "", "a/b", "~nobody/x", "../..", "\0", "x" * 5000, [[]], {"a": 1}]
+FIELDS = {
+    "/twofold/arena/battle": {"prompt": "Hi", "messages": ASKED, "a": "left", "b": "right", "max_tokens": 4},
+    "/twofold/arena/vote": {"battle": "x", "verdict": "a", "who": "desk-1"},
+    "/twofold/labels": {"kind": "fix", "messages": ASKED, "answer": "x", "better": "y", "model": "m"},
+    "/twofold/labels/instructions": {"text": "Be kind."},
+    "/twofold/labels/questions": {"questions": ["One?"]},
+    "/twofold/pull": {"name": "none", "type": "q8_0", "as": "x", "dry": True},
+}  # fmt: skip
+QUERIES = (
+    "/twofold/arena/ratings?anchor={}", "/twofold/arena/ratings?style={}", "/twofold/labels/next?who={}",
+    "/twofold/labels/next?skip={}", "/twofold/labels/instructions?version={}", "/twofold/runs/x?from={}",
+    "/twofold/labels/export.jsonl?form={}", "/twofold/runs/{}", "/twofold/models?predict={}",
+)  # fmt: skip
+
+
+def test_no_request_breaks_the_server(own: Serving, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    for path, good in FIELDS.items():
+        for body in (*JUNK, *({**good, name: junk} for name in good for junk in JUNK)):
+            answer = own.post(path, body)
+            assert answer.status_code < 500, (path, body, answer.text)
+    for query in QUERIES:
+        for junk in ("", "x", "-1", "9" * 30, "%00", "..%2F..", "²", "a" * 3000):
+            answer = own.http.get(query.format(junk))
+            assert answer.status_code < 500, (query, junk, answer.text)
+    for name in ("x", "..%2Fbox", ".partial", "box"):
+        assert own.http.delete(f"/twofold/models/{name}").status_code in (403, 404, 405)

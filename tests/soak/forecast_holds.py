@@ -1,4 +1,4 @@
-"""What `twofold pull` forecasts, and what is then measured, for random models of published shapes; two minutes.
+"""What `twofold pull` forecasts, and what is then measured, for random models of published shapes.
 
     python tests/soak/forecast_holds.py [--threads N] [--rounds 5]
 

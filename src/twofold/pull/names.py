@@ -8,6 +8,7 @@ HUB/owner/repo:…            as other programs spell it, for the hubs people kn
 a path                      a .gguf file, or a folder with config.json and *.safetensors
 """
 
+import os
 import re
 import urllib.parse
 from dataclasses import dataclass
@@ -38,8 +39,7 @@ class Asked:
 def parse(text: str, endpoint: str) -> Asked:
     """Return what `text` asks for; `endpoint` is the hub's address. Raises UsageError."""
     text = text.strip()
-    path = Path(text).expanduser()
-    if text and path.exists():
+    if (path := there(text)) is not None:
         return Asked(text, path=path)
     hub = urllib.parse.urlsplit(endpoint).netloc
     if "://" in text:
@@ -50,10 +50,16 @@ def parse(text: str, endpoint: str) -> Asked:
     found = _REPO.fullmatch(bare)
     if found is None or ".." in bare:
         raise UsageError(
-            f"{text!r} is no model's name: give owner/repo, owner/repo:Q4_K_M, the address of its page on "
-            "the hub, or the path of a .gguf file or a Hugging Face folder that is there."
+            f"{text[:80]!r} is no model's name: give owner/repo, owner/repo:Q4_K_M, the address of its page "
+            "on the hub, or the path of a .gguf file or a Hugging Face folder that is there."
         )
     return Asked(text, repo=f"{found[1]}/{found[2]}", what=found[3])
+
+
+def there(text: str) -> Path | None:
+    """Return the path that `text` is, None when there is nothing of that name on this machine."""
+    path = os.path.expanduser(text.strip())
+    return Path(path) if path and os.path.exists(path) else None
 
 
 def _address(text: str, hub: str) -> Asked:

@@ -11,6 +11,7 @@ from typing import Any
 
 from starlette.routing import BaseRoute
 
+from twofold.base.errors import BadFileError
 from twofold.kernel.desk import Desk, labeller
 from twofold.kernel.labels import Labels
 from twofold.serve import operations
@@ -21,6 +22,7 @@ from twofold.serve.own import identity, whole_number
 from twofold.serve.refusals import Refusal
 from twofold.serve.request import Request
 from twofold.serve.state import State
+from twofold.tokens import conversation
 
 LAST = 50  # labels in a listing
 
@@ -94,6 +96,7 @@ class Labelling:
         if not body.get("messages"):
             raise Refusal("invalid", "A label needs the `messages` that led to the answer.", where="messages")
         messages, answer, better = body["messages"], body.get("answer") or "", body.get("better") or ""
+        _check(messages, better or answer)
         model = self._model(request, body.get("model"))
         if kind == "compare":
             id_ = labels.compare(messages, answer, better, model, who)
@@ -140,6 +143,20 @@ class Labelling:
 
         found = await asyncio.to_thread(lines)
         return "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in found)
+
+
+def _check(messages: list[dict[str, Any]], answer: str) -> None:
+    """Raise Refusal for a label that `twofold tune` could not learn from."""
+    if messages[-1]["role"] not in ("user", "tool"):
+        raise Refusal("invalid", "The `messages` of a label end where the model answers.", where="messages")
+    try:
+        conversation.check(
+            {"messages": [*messages, {"role": "assistant", "content": answer or "-"}]}, "", "It"
+        )
+    except BadFileError as error:
+        raise Refusal(
+            "invalid", f"This is no conversation to learn from: {error}", where="messages"
+        ) from error
 
 
 def routes(state: State) -> list[BaseRoute]:

@@ -4,16 +4,16 @@ import asyncio
 import threading
 import time
 from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 
 from starlette.routing import BaseRoute
 
 from twofold import pull
-from twofold.base.errors import TwofoldError, UsageError
-from twofold.pull import shelf
+from twofold.base.errors import TwofoldError
+from twofold.pull import names, shelf
 from twofold.pull.download import StoppedError
 from twofold.pull.pulling import Plan
+from twofold.pull.web import BrokenError
 from twofold.run import pulled
 from twofold.serve import operations
 from twofold.serve.fields import flag, record, text
@@ -63,15 +63,13 @@ async def unfinished(request: Request) -> Result:
 async def fetch(request: Request) -> Result:
     """Plan, and stream the progress; a client that goes away stops it, and what has come is kept."""
     body = request.body
-    name = body["name"].strip()
-    if not request.state.settings.loopback and Path(name).expanduser().exists():
+    name = body["name"]
+    if not request.state.settings.loopback and names.there(name) is not None:
         raise Refusal("forbidden", "A path is pulled only on the machine itself: give a name on the hub.")
     try:
         plan = await asyncio.to_thread(pull.plan, name, body.get("type"), body.get("as"))
-    except UsageError:
-        raise
     except TwofoldError as error:
-        raise Refusal("busy", str(error)) from error  # the hub, not a bug
+        raise Refusal("busy" if isinstance(error, BrokenError) else "invalid", str(error)) from error
     return _progress(plan, dry=bool(body.get("dry")))
 
 
