@@ -1,10 +1,10 @@
 import assert from "node:assert/strict";
 import test from "node:test";
-import { alternatives, bits, branchAt, cells, step, visible } from "../src/lib/tokens.js";
+import { alternatives, bits, branchAt, cells, idsOf, spelled, step, visible } from "../src/lib/tokens.js";
 
 const token = (bytes, logprob = Math.log(0.5), others = []) => {
   const list = typeof bytes === "string" ? [...new TextEncoder().encode(bytes)] : bytes;
-  return { text: new TextDecoder().decode(new Uint8Array(list)), bytes: list, logprob, others };
+  return { id: null, text: new TextDecoder().decode(new Uint8Array(list)), bytes: list, logprob, others };
 };
 const [first, second] = [[0xc3], [0xa9]]; // é, in halves
 
@@ -38,7 +38,11 @@ test("a branch holds what stood before and the token that was chosen", () => {
     begun.tokens.map((one) => one.text),
     ["The", " dog"],
   );
-  assert.equal(branchAt(tokens, 1, token(first)), null); // half a character is no message
+  assert.equal(branchAt(tokens, 1, token(first)), null); // half a character is no message …
+  const known = tokens.map((one, id) => ({ ...one, id }));
+  const half = branchAt(known, 1, { ...token(first), id: 9 });
+  assert.deepEqual([half.text, idsOf(half.tokens)], ["The", [0, 9]]); // … but ids can say it
+  assert.equal(spelled([...half.tokens, token(second)]), "Theé");
   assert.equal(branchAt([token(first), token(second)], 1, token(second)).text, "é");
 });
 

@@ -50,16 +50,26 @@ export function cells(tokens) {
   return found;
 }
 
+/** Return the text that tokens spell; half a character at their end is left out, as its other half may come. */
+export function spelled(tokens) {
+  return new TextDecoder("utf-8", { ignoreBOM: true }).decode(new Uint8Array(tokens.flatMap((token) => token.bytes)), {
+    stream: true,
+  });
+}
+
+/** Return the ids of tokens, or null when the server did not tell all of them. */
+export function idsOf(tokens) {
+  return tokens.length && tokens.every((token) => token.id != null) ? tokens.map((token) => token.id) : null;
+}
+
 /**
- * Return the answer's beginning if at `index` the token `other` had been taken: {text, tokens}, or null when that
- * would end in half a character, which no message can hold.
+ * Return the answer's beginning if at `index` the token `other` had been taken: {text, tokens}. Null when that would end
+ * in half a character and ids are not known: no message can hold that.
  */
 export function branchAt(tokens, index, other) {
-  const before = tokens.slice(0, index);
-  const text = decode([...before.flatMap((token) => token.bytes), ...other.bytes]);
-  if (text === null) return null;
-  const { others } = tokens[index];
-  return { text, tokens: [...before, { ...other, others }] };
+  const taken = [...tokens.slice(0, index), { ...other, others: tokens[index].others }];
+  const half = decode(taken.flatMap((token) => token.bytes)) === null;
+  return half && !idsOf(taken) ? null : { text: spelled(taken), tokens: taken };
 }
 
 /** Return the alternatives at a token, the taken one always among them: [{text, bytes, logprob, taken}]. */
