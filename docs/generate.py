@@ -35,6 +35,7 @@ TALK_ORDER = (
 
 # What stands beside src/: a line each, shown when it is there.
 BESIDE = {
+    "web": "the web app's source; its build lands in src/twofold/serve/static",
     "recipes": "whole lives as short programs; box.py repeats the model in the box",
     "benchmarks": "one script per headline figure, each with its rival in the same run",
     "tests": "mirrors src/twofold; house/ checks the tree itself, soak/ holds the long ones",

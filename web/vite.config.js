@@ -23,8 +23,14 @@ function stamp() {
     name: "stamp",
     closeBundle() {
       const hash = createHash("sha256");
-      for (const path of sources.flatMap(files).map((path) => path.replaceAll("\\", "/")).sort()) {
-        hash.update(path + "\n").update(readFileSync(path)).update("\n");
+      for (const path of sources
+        .flatMap(files)
+        .map((path) => path.replaceAll("\\", "/"))
+        .sort()) {
+        hash
+          .update(path + "\n")
+          .update(readFileSync(path))
+          .update("\n");
       }
       writeFileSync(join(out, "built-from.txt"), hash.digest("hex") + "\n");
     },
@@ -40,13 +46,20 @@ function notices() {
       const packages = new Set(modules.map((id) => /node_modules\/((?:@[^/]+\/)?[^/]+)/.exec(id)?.[1]).filter(Boolean));
       const parts = [...packages].sort().map((name) => {
         const folder = join("node_modules", name);
-        const { version, license, homepage, repository } = JSON.parse(readFileSync(join(folder, "package.json"), "utf8"));
+        const { version, license, homepage, repository } = JSON.parse(
+          readFileSync(join(folder, "package.json"), "utf8"),
+        );
         const file = readdirSync(folder).find((entry) => /^licen[cs]e/i.test(entry));
         const address = homepage ?? repository?.url ?? "";
-        return `${name} ${version} (${license}) ${address}\n\n${file ? readFileSync(join(folder, file), "utf8").trim() : ""}`;
+        const text = file ? readFileSync(join(folder, file), "utf8").trim() : "";
+        return `${name} ${version} (${license}) ${address}\n\n${text}`;
       });
       const head = "The web app of twofold holds these libraries, each under its own licence.";
-      this.emitFile({ type: "asset", fileName: "third-party.txt", source: [head, ...parts].join(`\n\n${"-".repeat(80)}\n\n`) + "\n" });
+      this.emitFile({
+        type: "asset",
+        fileName: "third-party.txt",
+        source: [head, ...parts].join(`\n\n${"-".repeat(80)}\n\n`) + "\n",
+      });
     },
   };
 }
@@ -72,5 +85,7 @@ export default defineConfig({
     assetsInlineLimit: 0, // the content security policy allows no data: addresses
   },
   // `make web-dev`: the app from its sources, the answers from `twofold serve`.
-  server: { proxy: { "/v1": "http://127.0.0.1:8080", "/twofold": "http://127.0.0.1:8080", "/health": "http://127.0.0.1:8080" } },
+  server: {
+    proxy: { "/v1": "http://127.0.0.1:8080", "/twofold": "http://127.0.0.1:8080", "/health": "http://127.0.0.1:8080" },
+  },
 });

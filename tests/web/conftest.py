@@ -1,6 +1,5 @@
 """A browser, where this machine has one, and the web app in it as people see it."""
 
-import os
 import shutil
 import time
 from collections.abc import Iterator
@@ -10,6 +9,7 @@ from typing import Any
 import pytest
 from serving import Serving, serve, teach
 from tiny_models import random_model
+from visiting import Visit
 
 from twofold import parameters
 
@@ -47,37 +47,6 @@ def web(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
             yield running
 
 
-class Visit:
-    """A page of the app in a fresh browser profile, and what it did that it should not have: `wrongs`."""
-
-    def __init__(self, browser: Any, web: Serving, **options: Any) -> None:
-        self.web, self.wrongs = web, []
-        self.context = browser.new_context(accept_downloads=True, **options)
-        self.context.set_default_timeout(10_000)
-        self.page = self.context.new_page()
-        self.page.on("request", self._request)
-        self.page.on("console", lambda said: said.type == "error" and self.wrongs.append(said.text))
-        self.page.on("pageerror", lambda error: self.wrongs.append(str(error)))
-
-    def _request(self, request: Any) -> None:
-        if not request.url.startswith((self.web.url, "blob:")):
-            self.wrongs.append(f"a request to {request.url}")
-
-    def open(self, name: str = "chat") -> Any:
-        """Return the page, at #/name."""
-        self.page.goto(f"{self.web.url}/#/{name}")
-        return self.page
-
-    def ask(self, text: str, model: str = "box") -> Any:
-        """Open a chat with a model, say something and return the page when the answer is complete."""
-        page = self.open()
-        page.get_by_label("Model", exact=True).select_option(model)
-        page.get_by_label("Message", exact=True).fill(text)
-        page.keyboard.press("Enter")
-        page.get_by_role("button", name="Again").wait_for()
-        return page
-
-
 @pytest.fixture
 def visit(browser: Any, web: Serving) -> Iterator[Visit]:
     """Return a visit of 1280 by 900 pixels; fails if anything left this machine or went wrong in the page."""
@@ -113,8 +82,3 @@ def axe(root: Path) -> str:
     if not path.is_file():
         pytest.skip("no axe-core: `make web` installs it")
     return path.read_text(encoding="utf-8")
-
-
-def pytest_configure(config: pytest.Config) -> None:
-    """Let Playwright keep its loop: it is closed with the session."""
-    os.environ.setdefault("PLAYWRIGHT_SKIP_BROWSER_DOWNLOAD", "1")

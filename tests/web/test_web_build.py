@@ -1,4 +1,4 @@
-"""The committed build: it is what the sources make, holds no foreign address that is asked, and stays small."""
+"""The committed build: it is what the sources make, asks nobody else, and stays small."""
 
 import hashlib
 import json

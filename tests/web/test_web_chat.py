@@ -5,6 +5,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from serving import serve
+from visiting import Visit
+
+from twofold.tokens.conversation import check
 
 MODELS = ("box",)
 
@@ -78,7 +82,9 @@ def test_the_lens_shows_what_else_could_have_stood_there(visit: Any) -> None:
     other = page.locator(".alternatives button:not(.taken)").nth(1)
     chosen = other.locator(".text").inner_text().replace("␣", " ").replace("↵", "\n")
     before = "".join(cells.nth(i).inner_text() for i in range(2))
-    other.click()
+    with page.expect_request("**/v1/chat/completions") as request:
+        other.click()
+    assert len(request.value.post_data_json["continue_tokens"]) == 3  # goes on by ids, so exactly
     answer(page).get_by_text("2/2").wait_for()
     page.get_by_role("button", name="Again").wait_for()
     written = "".join(page.locator("[data-cell]").all_text_contents())
@@ -133,7 +139,10 @@ def test_conversations_go_out_and_come_back_as_a_conversation_file(visit: Any, t
     path = tmp_path / "out.jsonl"
     download.value.save_as(path)
     lines = [json.loads(line) for line in path.read_text().splitlines()]
-    assert [[m["role"] for m in line["messages"]] for line in lines] == [["user", "assistant"]] * 2
+    for line in lines:
+        read = check(line, "out.jsonl", "a line")  # as `twofold tune` reads it
+        assert [message["role"] for message in read.messages] == ["user", "assistant"]
+    assert len(lines) == 2
     page.get_by_label("Import a conversation file").set_input_files(path)
     page.get_by_text("1 conversation read").wait_for()
     page.get_by_text("1/2").wait_for()
@@ -146,12 +155,14 @@ def test_conversations_go_out_and_come_back_as_a_conversation_file(visit: Any, t
 HOSTILE = [
     "<script>window.hacked = 1</script>",
     "<img src=x onerror='window.hacked = 1'><svg onload='window.hacked = 1'>",
-    "[a](javascript:window.hacked=1) [b](data:text/html,<script>window.hacked=1</script>) <javascript:window.hacked=1>",
+    "[a](javascript:window.hacked=1) [b](data:text/html,<script>window.hacked=1</script>)",
+    "<javascript:window.hacked=1>",
     "![pixel](https://example.invalid/p.png?secret) ![](//example.invalid/q)",
     "[x]: javascript:window.hacked=1\n\n[x] and [y][x]",
     '```html\n<img src=x onerror=window.hacked=1>\n```\n\n```"><img src=x onerror=window.hacked=1>\nx\n```',
     "| <img src=x onerror=window.hacked=1> | b |\n|---|---|\n| <b onclick=window.hacked=1>x</b> | `<i>` |",
-    r"$\href{javascript:window.hacked=1}{x}$ $\class{x\" onmouseover=\"window.hacked=1}{y}$ $\text{<img src=x onerror=window.hacked=1>}$",
+    r"$\href{javascript:window.hacked=1}{x}$ $\class{x\" onmouseover=\"window.hacked=1}{y}$ ",
+    r"$\text{<img src=x onerror=window.hacked=1>}$",
     "# <iframe src=https://example.invalid></iframe>\n\n> <form action=https://example.invalid><button>x</button></form>",
     "<style>@import 'https://example.invalid/x.css';</style><link rel=stylesheet href=https://example.invalid/y.css>",
     "> " * 60 + "deep",
@@ -180,6 +191,28 @@ def test_hostile_answers_are_only_shown(visit: Any, says: Any, lens: bool) -> No
         "&lt;img" if lens else "<img src=x onerror=window.hacked=1>",
     ):
         assert shown in answer(page).inner_text()
+
+
+def test_thoughts_stand_apart(visit: Any, says: Any) -> None:
+    page = visit.ask("2 + 2?", says("<think>\nTwo and two.\n</think>\n\nIt is **4**."))
+    assert answer(page).locator("strong").inner_text() == "4"
+    assert not answer(page).get_by_text("Two and two.").is_visible()
+    answer(page).get_by_text("Thoughts").click()
+    assert answer(page).get_by_text("Two and two.").is_visible()
+
+
+def test_a_server_with_a_key_asks_for_it(browser: Any, web: Any) -> None:
+    with serve("box", key="open-sesame") as guarded:
+        visit = Visit(browser, guarded)
+        page = visit.open()
+        page.get_by_role("textbox", name="Key").fill("wrong")
+        page.get_by_role("button", name="Use it").click()
+        page.get_by_text("That key was not accepted.").wait_for()
+        page.get_by_role("textbox", name="Key").fill("open-sesame")
+        page.keyboard.press("Enter")
+        page.get_by_placeholder("Message box").wait_for()
+        visit.context.close()
+        assert not [wrong for wrong in visit.wrongs if "401" not in wrong]
 
 
 def test_a_failing_server_is_told_in_a_sentence(visit: Any) -> None:

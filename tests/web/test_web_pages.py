@@ -1,4 +1,4 @@
-"""Models, arena, labelling desk and runs in a browser, against the real server; and every page's accessibility."""
+"""Models, arena, labelling desk and runs in a browser, by the real server; and that all can use them."""
 
 import json
 import re
@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from serving import Serving
+from visiting import Visit
 
 PAGES = ("chat", "models", "arena", "labels/correct", "labels/compare", "labels/kept", "runs")
 
@@ -161,8 +162,6 @@ def test_a_run_is_watched_as_it_goes(visit: Any, run: Path) -> None:
 def test_no_page_has_a_serious_barrier_or_scrolls_sideways(
     browser: Any, web: Serving, axe: str, run: Path, width: int, scheme: str
 ) -> None:
-    from conftest import Visit
-
     visit = Visit(browser, web, viewport={"width": width, "height": 900}, color_scheme=scheme)
     page = visit.ask("Hi!")
     page.get_by_role("button", name="Lens").click()

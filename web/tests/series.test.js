@@ -13,7 +13,16 @@ test("curves are the numbers of the records, the telling ones first", () => {
 });
 
 test("a mean of what does not change is that", () => {
-  assert.deepEqual(smooth([{ x: 1, y: 3 }, { x: 2, y: 3 }], 0.9).map(({ y }) => Math.round(y * 1e9) / 1e9), [3, 3]);
+  assert.deepEqual(
+    smooth(
+      [
+        { x: 1, y: 3 },
+        { x: 2, y: 3 },
+      ],
+      0.9,
+    ).map(({ y }) => Math.round(y * 1e9) / 1e9),
+    [3, 3],
+  );
 });
 
 test("thinning keeps the ends and the spike", () => {

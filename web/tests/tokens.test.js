@@ -1,10 +1,10 @@
 import assert from "node:assert/strict";
 import test from "node:test";
-import { alternatives, bits, branchAt, cells, step, visible } from "../src/lib/tokens.js";
+import { alternatives, bits, branchAt, cells, idsOf, spelled, step, visible } from "../src/lib/tokens.js";
 
 const token = (bytes, logprob = Math.log(0.5), others = []) => {
   const list = typeof bytes === "string" ? [...new TextEncoder().encode(bytes)] : bytes;
-  return { text: new TextDecoder().decode(new Uint8Array(list)), bytes: list, logprob, others };
+  return { id: null, text: new TextDecoder().decode(new Uint8Array(list)), bytes: list, logprob, others };
 };
 const [first, second] = [[0xc3], [0xa9]]; // é, in halves
 
@@ -20,23 +20,42 @@ test("halves of a character are one cell, and bytes that are none are shown", ()
     { text: "é", from: 1, to: 3 },
     { text: "!", from: 3, to: 4 },
   ]);
-  assert.deepEqual(cells([token([0xff]), token("a")]).map((cell) => cell.text), ["�", "a"]);
-  assert.deepEqual(cells([token(first)]).map((cell) => cell.text), ["�"]);
+  assert.deepEqual(
+    cells([token([0xff]), token("a")]).map((cell) => cell.text),
+    ["�", "a"],
+  );
+  assert.deepEqual(
+    cells([token(first)]).map((cell) => cell.text),
+    ["�"],
+  );
 });
 
 test("a branch holds what stood before and the token that was chosen", () => {
   const tokens = [token("The"), token(" cat"), token(" sat")];
   const begun = branchAt(tokens, 1, token(" dog"));
   assert.equal(begun.text, "The dog");
-  assert.deepEqual(begun.tokens.map((one) => one.text), ["The", " dog"]);
-  assert.equal(branchAt(tokens, 1, token(first)), null); // half a character is no message
+  assert.deepEqual(
+    begun.tokens.map((one) => one.text),
+    ["The", " dog"],
+  );
+  assert.equal(branchAt(tokens, 1, token(first)), null); // half a character is no message …
+  const known = tokens.map((one, id) => ({ ...one, id }));
+  const half = branchAt(known, 1, { ...token(first), id: 9 });
+  assert.deepEqual([half.text, idsOf(half.tokens)], ["The", [0, 9]]); // … but ids can say it
+  assert.equal(spelled([...half.tokens, token(second)]), "Theé");
   assert.equal(branchAt([token(first), token(second)], 1, token(second)).text, "é");
 });
 
 test("the taken token is always among the alternatives, once", () => {
   const likely = [token("a", Math.log(0.6)), token("b", Math.log(0.3))];
-  assert.deepEqual(alternatives(token("b", Math.log(0.3), likely)).map((o) => o.taken), [false, true]);
-  assert.deepEqual(alternatives(token("z", Math.log(0.01), likely)).map((o) => o.taken), [false, false, true]);
+  assert.deepEqual(
+    alternatives(token("b", Math.log(0.3), likely)).map((o) => o.taken),
+    [false, true],
+  );
+  assert.deepEqual(
+    alternatives(token("z", Math.log(0.01), likely)).map((o) => o.taken),
+    [false, false, true],
+  );
 });
 
 test("blanks can be seen", () => {

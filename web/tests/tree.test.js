@@ -27,12 +27,19 @@ test("a branch remembers what was shown below it", () => {
   const [second, other] = tree.add(first, tree.ROOT, { role: "user", content: "A" });
   assert.deepEqual(texts(second), ["A"]);
   assert.deepEqual(texts(tree.turn(second, other, -1)), ["a", "b", "c"]);
-  assert.deepEqual(tree.upTo(second, top).map((node) => node.content), ["a"]);
+  assert.deepEqual(
+    tree.upTo(second, top).map((node) => node.content),
+    ["a"],
+  );
 });
 
 test("what is exported is read back, branches and all", () => {
   let [made, last] = talk(["user", "Hi"], ["assistant", "one"]);
-  [made] = tree.add({ ...made, system: "Be short." }, made.nodes[last].parent, { role: "assistant", content: "two", thinking: "hm" });
+  [made] = tree.add({ ...made, system: "Be short." }, made.nodes[last].parent, {
+    role: "assistant",
+    content: "two",
+    thinking: "hm",
+  });
   const [again, ...none] = tree.fromLines(tree.toLines(made).join("\n"));
   assert.equal(none.length, 0);
   assert.equal(again.system, "Be short.");
@@ -44,7 +51,15 @@ test("what is exported is read back, branches and all", () => {
 test("a line that is no conversation is named", () => {
   const good = JSON.stringify({ messages: [{ role: "user", content: [{ type: "text", text: "Hi" }] }] });
   assert.deepEqual(texts(tree.fromLines(good)[0]), ["Hi"]);
-  for (const bad of ["nonsense", "[]", "{}", '{"messages": [{"role": "user", "content": 5}]}', '{"messages": [{"role": "system", "content": "x"}]}', '{"messages": [null]}', "null"]) {
+  for (const bad of [
+    "nonsense",
+    "[]",
+    "{}",
+    '{"messages": [{"role": "user", "content": 5}]}',
+    '{"messages": [{"role": "system", "content": "x"}]}',
+    '{"messages": [null]}',
+    "null",
+  ]) {
     assert.throws(() => tree.fromLines(`${good}\n${bad}`), /Line 2 is no conversation/, bad);
   }
 });

@@ -1,8 +1,9 @@
 /**
  * Asking a model for an answer, and reading it token by token.
  *
- * A token is kept as {text, bytes, logprob, others}: `bytes` because a token may be half a character, `others`
- * the likeliest tokens in its place as {text, bytes, logprob}, likeliest first, the taken one among them or not.
+ * A token is kept as {id, text, bytes, logprob, others}: `id` is null from servers that do not tell it, `bytes` because a
+ * token may be half a character, `others` the likeliest tokens in its place, likeliest first, the taken one among them
+ * or not.
  */
 
 import { events } from "./api.js";
@@ -22,16 +23,19 @@ export const SAMPLING = {
 /** Return the settings that are set, as the API takes them. */
 export function chosen(settings = {}) {
   return Object.fromEntries(
-    Object.keys(SAMPLING).filter((name) => typeof settings[name] === "number").map((name) => [name, settings[name]]),
+    Object.keys(SAMPLING)
+      .filter((name) => typeof settings[name] === "number")
+      .map((name) => [name, settings[name]]),
   );
 }
 
 /**
  * Yield {text, thinking, tokens, finish, usage} as an answer comes; each may be empty.
  *
- * With `goOn` the last message is the beginning of the answer, and only what follows comes. Raises ApiError.
+ * Two ways to go on from the beginning of an answer; then only what follows comes: `ids`, the tokens that it begins with,
+ * exactly; or `goOn`, with the beginning as last message, which the server cuts into tokens anew. Raises ApiError.
  */
-export async function* answer({ model, messages, settings, goOn = false, signal }) {
+export async function* answer({ model, messages, settings, goOn = false, ids = null, signal }) {
   const body = {
     model,
     messages,
@@ -40,7 +44,7 @@ export async function* answer({ model, messages, settings, goOn = false, signal 
     logprobs: true,
     top_logprobs: ALTERNATIVES,
     ...chosen(settings),
-    ...(goOn ? { continue_final_message: true, add_generation_prompt: false } : {}),
+    ...(ids ? { continue_tokens: ids } : goOn ? { continue_final_message: true } : {}),
   };
   for await (const chunk of events("/v1/chat/completions", { method: "POST", body, signal })) {
     const choice = chunk.choices?.[0];
@@ -68,6 +72,6 @@ function token(raw) {
   return { ...plain(raw), others: (raw.top_logprobs ?? []).map(plain) };
 }
 
-function plain({ token, logprob, bytes }) {
-  return { text: token, logprob, bytes: bytes ?? [...new TextEncoder().encode(token)] };
+function plain({ id = null, token, logprob, bytes }) {
+  return { id, text: token, logprob, bytes: bytes ?? [...new TextEncoder().encode(token)] };
 }

@@ -34,16 +34,23 @@ export function whenKeyIsWanted(ask) {
 export async function request(path, { method = "GET", body, signal } = {}) {
   const headers = { Accept: "application/json, text/event-stream" };
   if (body !== undefined) headers["Content-Type"] = "application/json";
-  if (key) headers.Authorization = `Bearer ${key}`;
+  const sent = key;
+  if (sent) headers.Authorization = `Bearer ${sent}`;
   let response;
   try {
-    response = await fetch(path, { method, headers, body: body === undefined ? undefined : JSON.stringify(body), signal });
+    response = await fetch(path, {
+      method,
+      headers,
+      body: body === undefined ? undefined : JSON.stringify(body),
+      signal,
+    });
   } catch (error) {
     if (stopped(error)) throw error;
     throw new ApiError("The server does not answer. Is `twofold serve` still running?");
   }
   if (response.status === 401) {
-    const given = await askForKey(Boolean(key));
+    // Another request may have been given a key in the meantime.
+    const given = key !== sent ? key : await askForKey(Boolean(sent));
     if (given) {
       key = given;
       try {

@@ -28,9 +28,9 @@ class Desk {
 export const desk = new Desk();
 
 /**
- * Return {messages, answers, model, source} that waits for a label, or null. `answers`: none, one to correct or two to compare.
+ * Return {messages, answers, model, source} that waits for a label, or null.
  *
- * `skip`: how many that would come first are left out, for a person who passes them over. Raises ApiError.
+ * `answers`: none, one to correct or two to compare. `skip`: how many that would come first are left out, for a person who passes them over. Raises ApiError.
  */
 export async function next(kind, skip = 0) {
   const query = new URLSearchParams({ kind, ...(desk.who ? { who: desk.who } : {}), ...(skip ? { skip } : {}) });
@@ -40,7 +40,10 @@ export async function next(kind, skip = 0) {
 
 /** Keep a label, with its reason if there is one. Raises ApiError. */
 export async function keepLabel({ why, ...body }) {
-  return json("/twofold/labels", { method: "POST", body: { ...body, ...(why?.trim() ? { why: why.trim() } : {}), ...(desk.who ? { who: desk.who } : {}) } });
+  return json("/twofold/labels", {
+    method: "POST",
+    body: { ...body, ...(why?.trim() ? { why: why.trim() } : {}), ...(desk.who ? { who: desk.who } : {}) },
+  });
 }
 
 /** Return what `model` finds wrong with an answer, by the instructions; `onText` sees it grow. Raises ApiError. */
@@ -50,5 +53,8 @@ export function critique({ model, messages, answer, signal }, onText) {
     `These are the rules for good answers:\n\n${desk.instructions}\n\nThis was asked:\n\n${question}\n\n` +
     `This is the answer:\n\n${answer}\n\nSay in a few short points what is wrong with the answer by these rules. ` +
     "Do not write a better answer. If nothing is wrong, say that nothing is.";
-  return wholeAnswer({ model, messages: [{ role: "user", content: ask }], settings: { temperature: 0, max_tokens: 400 }, signal }, onText);
+  return wholeAnswer(
+    { model, messages: [{ role: "user", content: ask }], settings: { temperature: 0, max_tokens: 400 }, signal },
+    onText,
+  );
 }

@@ -41,7 +41,11 @@ const relative = new Intl.RelativeTimeFormat("en", { numeric: "auto" });
 export function ago(when) {
   const time = typeof when === "string" ? Date.parse(when) : when < 1e11 ? when * 1000 : when;
   const seconds = (time - Date.now()) / 1000;
-  for (const [unit, size] of [["day", 86400], ["hour", 3600], ["minute", 60]]) {
+  for (const [unit, size] of [
+    ["day", 86400],
+    ["hour", 3600],
+    ["minute", 60],
+  ]) {
     if (Math.abs(seconds) >= size) return relative.format(Math.round(seconds / size), unit);
   }
   return "just now";

@@ -15,6 +15,11 @@ export async function refresh() {
   models.loaded = true;
 }
 
+/** Return when the server has been asked once. */
+export async function known() {
+  if (!models.loaded) await refresh();
+}
+
 /** The names of /v1/models, with what /twofold/models says about each. */
 async function described() {
   const [served, known] = await Promise.all([

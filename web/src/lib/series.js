@@ -11,7 +11,8 @@ export function curves(records) {
   const found = new Map();
   for (const record of records) {
     for (const [name, value] of Object.entries(record)) {
-      if (AXES.has(name) || typeof value !== "number" || !Number.isFinite(value) || typeof record.step !== "number") continue;
+      if (AXES.has(name) || typeof value !== "number" || !Number.isFinite(value) || typeof record.step !== "number")
+        continue;
       if (!found.has(name)) found.set(name, []);
       found.get(name).push({ x: record.step, y: value });
     }
@@ -55,7 +56,8 @@ export function ticks(low, high, count = 5) {
   const power = 10 ** Math.floor(Math.log10(rough));
   const size = [1, 2, 5, 10].find((times) => times * power >= rough) * power;
   const found = [];
-  for (let i = Math.ceil(low / size - 1e-9); i * size <= high + size * 1e-9; i += 1) found.push(Number((i * size).toPrecision(12)));
+  for (let i = Math.ceil(low / size - 1e-9); i * size <= high + size * 1e-9; i += 1)
+    found.push(Number((i * size).toPrecision(12)));
   return found;
 }
 

@@ -1,8 +1,8 @@
 /**
  * Conversations, kept in this browser (IndexedDB) and nowhere else.
  *
- * Titles stand in a table of their own, so that the list needs no answer with its tokens to be read. Where the browser refuses
- * storage (private windows may), conversations live in memory until the tab is closed.
+ * Titles stand in a table of their own, so that the list needs no answer with its tokens to be read. Where the
+ * browser refuses storage (private windows may), conversations live in memory until the tab is closed.
  */
 
 const memory = new Map();

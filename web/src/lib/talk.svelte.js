@@ -9,11 +9,11 @@ import { stopped } from "./api.js";
 import { answer } from "./answers.js";
 import { settings } from "./settings.svelte.js";
 import * as store from "./store.js";
-import { branchAt } from "./tokens.js";
+import { branchAt, idsOf, spelled } from "./tokens.js";
 import * as tree from "./tree.js";
 
 const REDRAW_MS = 40; // an answer is put on the page 25 times a second at most, however fast it comes
-const SAVE_MS = 600;
+const SAVE_MS = 1500; // a conversation is kept this often while it changes, and when an answer is complete
 
 const trees = new Map();
 const saving = new Map();
@@ -85,8 +85,11 @@ function keepSoon(id) {
   if (!known || known.title !== title) {
     talk.titles = [{ id, title, updated }, ...talk.titles.filter((entry) => entry.id !== id)];
   }
-  clearTimeout(saving.get(id));
-  saving.set(id, setTimeout(() => keepNow(id), SAVE_MS));
+  if (!saving.has(id))
+    saving.set(
+      id,
+      setTimeout(() => keepNow(id), SAVE_MS),
+    );
 }
 
 async function keepNow(id) {
@@ -158,7 +161,13 @@ export function stop() {
 function respond(conversation, question, begun = null) {
   let id;
   update(conversation, (now) => {
-    const [made, added] = tree.add(now, question, { role: "assistant", content: "", tokens: [], model: now.model, ...begun });
+    const [made, added] = tree.add(now, question, {
+      role: "assistant",
+      content: "",
+      tokens: [],
+      model: now.model,
+      ...begun,
+    });
     id = added;
     return made;
   });
@@ -170,16 +179,19 @@ async function stream(conversation, id, going) {
   talk.answering[conversation]?.stop();
   const now = trees.get(conversation);
   const node = now.nodes[id];
-  const said = tree.upTo(now, going ? id : node.parent);
+  // By the ids of its tokens an answer goes on exactly; thoughts before it are no part of these.
+  const ids = going && !node.thinking ? idsOf(node.tokens) : null;
+  const said = tree.upTo(now, going && !ids ? id : node.parent);
   const controller = new AbortController();
   const mine = { node: id, stop: () => controller.abort() };
   talk.answering = { ...talk.answering, [conversation]: mine };
   talk.error = null;
 
-  const pen = new Pen(conversation, node);
+  const pen = new Pen(conversation, node, ids !== null);
   try {
     const question = { model: now.model, messages: tree.messages(now.system, said), settings: now.sampling };
-    for await (const piece of answer({ ...question, goOn: going, signal: controller.signal })) pen.write(piece);
+    const signal = controller.signal;
+    for await (const piece of answer({ ...question, goOn: going, ids, signal })) pen.write(piece);
     pen.finish ??= "stop";
   } catch (error) {
     pen.finish = "stopped";
@@ -198,8 +210,9 @@ class Pen {
   finish = null;
   usage = null;
 
-  constructor(conversation, { id, content, thinking = "", tokens = [] }) {
-    Object.assign(this, { conversation, id, content, thinking, tokens: [...tokens], had: tokens.length });
+  /** `exact`: the text is what the tokens spell, since the first that comes may be the other half of a character. */
+  constructor(conversation, { id, content, thinking = "", tokens = [] }, exact) {
+    Object.assign(this, { conversation, id, content, thinking, tokens: [...tokens], had: tokens.length, exact });
     this.began = performance.now();
     this.pieces = 0;
   }
@@ -221,7 +234,8 @@ class Pen {
   put() {
     clearTimeout(this.due);
     this.due = null;
-    const { content, thinking, tokens, finish } = this;
+    const { thinking, tokens, finish } = this;
+    const content = this.exact ? spelled(tokens) : this.content;
     const fields = { content, finish, stats: this.stats(), tokens: [...tokens], ...(thinking ? { thinking } : {}) };
     update(this.conversation, (now) => tree.patch(now, this.id, fields));
   }
@@ -231,7 +245,11 @@ class Pen {
     if (!this.first) return null;
     const made = this.usage?.completion_tokens ?? (this.tokens.length - this.had || this.pieces);
     const seconds = (this.last - this.first) / 1000;
-    return { tokens: made, rate: made > 1 && seconds > 0 ? (made - 1) / seconds : null, wait: (this.first - this.began) / 1000 };
+    return {
+      tokens: made,
+      rate: made > 1 && seconds > 0 ? (made - 1) / seconds : null,
+      wait: (this.first - this.began) / 1000,
+    };
   }
 }
 

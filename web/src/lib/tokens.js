@@ -16,10 +16,13 @@ export function step(surprise) {
 
 const same = (a, b) => a.length === b.length && a.every((byte, i) => byte === b[i]);
 
+const strict = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
+const lenient = new TextDecoder("utf-8", { ignoreBOM: true });
+
 /** Return the text of bytes, or null when they end in the middle of a character. */
 export function decode(bytes) {
   try {
-    return new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(new Uint8Array(bytes));
+    return strict.decode(new Uint8Array(bytes));
   } catch {
     return null;
   }
@@ -31,7 +34,7 @@ export function decode(bytes) {
  */
 export function cells(tokens) {
   const found = [];
-  for (let from = 0; from < tokens.length; ) {
+  for (let from = 0; from < tokens.length;) {
     let to = from + 1;
     let held = [...tokens[from].bytes];
     let text = decode(held);
@@ -40,23 +43,33 @@ export function cells(tokens) {
       text = decode(held);
       to += 1;
     }
-    if (text === null) [text, to] = [new TextDecoder().decode(new Uint8Array(tokens[from].bytes)), from + 1];
+    if (text === null) [text, to] = [lenient.decode(new Uint8Array(tokens[from].bytes)), from + 1];
     found.push({ text, from, to });
     from = to;
   }
   return found;
 }
 
+/** Return the text that tokens spell; half a character at their end is left out, as its other half may come. */
+export function spelled(tokens) {
+  return new TextDecoder("utf-8", { ignoreBOM: true }).decode(new Uint8Array(tokens.flatMap((token) => token.bytes)), {
+    stream: true,
+  });
+}
+
+/** Return the ids of tokens, or null when the server did not tell all of them. */
+export function idsOf(tokens) {
+  return tokens.length && tokens.every((token) => token.id != null) ? tokens.map((token) => token.id) : null;
+}
+
 /**
- * Return the answer's beginning if at `index` the token `other` had been taken: {text, tokens}, or null when that
- * would end in half a character, which no message can hold.
+ * Return the answer's beginning if at `index` the token `other` had been taken: {text, tokens}. Null when that would end
+ * in half a character and ids are not known: no message can hold that.
  */
 export function branchAt(tokens, index, other) {
-  const before = tokens.slice(0, index);
-  const text = decode([...before.flatMap((token) => token.bytes), ...other.bytes]);
-  if (text === null) return null;
-  const { others } = tokens[index];
-  return { text, tokens: [...before, { ...other, others }] };
+  const taken = [...tokens.slice(0, index), { ...other, others: tokens[index].others }];
+  const half = decode(taken.flatMap((token) => token.bytes)) === null;
+  return half && !idsOf(taken) ? null : { text: spelled(taken), tokens: taken };
 }
 
 /** Return the alternatives at a token, the taken one always among them: [{text, bytes, logprob, taken}]. */
@@ -70,7 +83,10 @@ export function alternatives(token) {
 
 /** Return a token's text so that it can be read in a list: blanks and line ends as signs. */
 export function visible(text) {
-  return text.replaceAll("\n", "↵").replaceAll("\t", "⇥").replace(/^ +| +$|  +/g, (blanks) => "␣".repeat(blanks.length));
+  return text
+    .replaceAll("\n", "↵")
+    .replaceAll("\t", "⇥")
+    .replace(/^ +| +$|  +/g, (blanks) => "␣".repeat(blanks.length));
 }
 
 /** Return the mean surprise of an answer in bits per token, or null without tokens. */

@@ -11,7 +11,9 @@
 export const ROOT = "root";
 
 export const newId = () =>
-  crypto.randomUUID ? crypto.randomUUID() : Array.from(crypto.getRandomValues(new Uint8Array(16)), (b) => b.toString(16).padStart(2, "0")).join("");
+  crypto.randomUUID
+    ? crypto.randomUUID()
+    : Array.from(crypto.getRandomValues(new Uint8Array(16)), (b) => b.toString(16).padStart(2, "0")).join("");
 
 /** Return an empty conversation. */
 export function fresh({ model = null, system = "", sampling = {} } = {}) {
@@ -111,7 +113,9 @@ export function toLines(tree) {
   const leaves = Object.values(tree.nodes).filter((node) => node.children.length === 0 && node.id !== ROOT);
   const last = path(tree).at(-1)?.id;
   leaves.sort((a, b) => (b.id === last) - (a.id === last));
-  return leaves.map((leaf) => JSON.stringify({ messages: messages(tree.system, upTo(tree, leaf.id)), conversation: tree.id }));
+  return leaves.map((leaf) =>
+    JSON.stringify({ messages: messages(tree.system, upTo(tree, leaf.id)), conversation: tree.id }),
+  );
 }
 
 /**
@@ -128,7 +132,9 @@ export function fromLines(text) {
     let tree = trees.get(key) ?? fresh({ system });
     let at = ROOT;
     for (const { role, content, reasoning_content: thinking } of rest) {
-      const known = tree.nodes[at].children.find((id) => tree.nodes[id].role === role && tree.nodes[id].content === content);
+      const known = tree.nodes[at].children.find(
+        (id) => tree.nodes[id].role === role && tree.nodes[id].content === content,
+      );
       if (known) at = known;
       else [tree, at] = add(tree, at, { role, content, ...(thinking ? { thinking } : {}) });
     }
@@ -139,26 +145,48 @@ export function fromLines(text) {
 }
 
 function firstShown(tree) {
-  return { shown: Object.fromEntries(Object.values(tree.nodes).filter((n) => n.children.length).map((n) => [n.id, n.children[0]])) };
+  return {
+    shown: Object.fromEntries(
+      Object.values(tree.nodes)
+        .filter((n) => n.children.length)
+        .map((n) => [n.id, n.children[0]]),
+    ),
+  };
 }
 
 function readLine(line, number) {
-  const wrong = new Error(`Line ${number} is no conversation: {"messages": [{"role": …, "content": …}, …]} is expected.`);
+  const wrong = new Error(
+    `Line ${number} is no conversation: {"messages": [{"role": …, "content": …}, …]} is expected.`,
+  );
   let record;
   try {
     record = JSON.parse(line);
   } catch {
     throw wrong;
   }
-  const said = (Array.isArray(record?.messages) ? record.messages : []).map((message) => ({ ...message, content: textOf(message?.content) }));
-  if (!said.some((m) => m.role === "user" || m.role === "assistant") || said.some((m) => typeof m.role !== "string" || m.content === null)) throw wrong;
+  const said = (Array.isArray(record?.messages) ? record.messages : []).map((message) => ({
+    ...message,
+    content: textOf(message?.content),
+  }));
+  if (
+    !said.some((m) => m.role === "user" || m.role === "assistant") ||
+    said.some((m) => typeof m.role !== "string" || m.content === null)
+  )
+    throw wrong;
   const kept = said.filter((m) => m.role === "user" || m.role === "assistant" || m.role === "system");
-  const key = typeof record.conversation === "string" ? record.conversation : JSON.stringify(kept.slice(0, kept[0].role === "system" ? 2 : 1));
+  const key =
+    typeof record.conversation === "string"
+      ? record.conversation
+      : JSON.stringify(kept.slice(0, kept[0].role === "system" ? 2 : 1));
   return { said: kept, key };
 }
 
 function textOf(content) {
   if (typeof content === "string") return content;
-  if (Array.isArray(content)) return content.filter((p) => p?.type === "text").map((p) => p.text).join("\n\n");
+  if (Array.isArray(content))
+    return content
+      .filter((p) => p?.type === "text")
+      .map((p) => p.text)
+      .join("\n\n");
   return content == null ? "" : null;
 }
