@@ -116,6 +116,12 @@ def test_answers_have_careful_headers(serving: Serving) -> None:
         assert "server" not in headers
 
 
+def test_names_that_were_let_in_are_welcome(tiny: Path) -> None:
+    with serve(tiny, hosts=["proxy.example"]) as running:
+        assert running.http.get("/v1/models", headers={"Host": "proxy.example"}).status_code == 200
+        assert running.http.get("/v1/models", headers={"Host": "other.example"}).status_code == 403
+
+
 # --- what cannot be answered
 
 
