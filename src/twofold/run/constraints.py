@@ -96,13 +96,18 @@ class Grammars:
         return self._constraint({"grammars": [{"lark_grammar": text}]}, "grammar")
 
     def tool_calls(
-        self, tools: Sequence[Mapping[str, Any]], choice: str = "auto", *, parallel: bool = True
+        self,
+        tools: Sequence[Mapping[str, Any]],
+        choice: str = "auto",
+        *,
+        parallel: bool = True,
+        answer: Mapping[str, Any] | None = None,
     ) -> Constraint:
         """Return the constraint on an answer that may call tools.
 
         tools: each with a name and `parameters`, a JSON schema; also below `function`. choice: "auto" (text,
         calls, or both), "required" (calls only), or the name of a tool. parallel: whether several calls may
-        follow each other.
+        follow each other. answer: with "auto", the JSON schema of an answer that calls nothing.
         """
         inner = [tool.get("function", tool) for tool in tools]
         names = [str(tool.get("name", "")) for tool in inner]
@@ -112,9 +117,10 @@ class Grammars:
             if choice not in names:
                 raise UsageError(f"The tool {choice!r} is not among those offered: {', '.join(names)}.")
             inner, parallel = [inner[names.index(choice)]], False
-        grammar = _calls(self._tokenizer, inner, choice == "auto", parallel)
+        grammar = _calls(self._tokenizer, inner, choice == "auto", parallel, answer)
         opening = _tags(self._tokenizer, "tool_call")[2]
-        json_from = _START if opening is None and choice != "auto" else opening
+        all_json = answer is not None or (opening is None and choice != "auto")
+        json_from = _START if all_json else opening
         return self._constraint(grammar, "list of tools", json_from)
 
     # ---- llguidance
@@ -242,7 +248,11 @@ def _known_formats(schema: Any) -> Any:
 
 
 def _calls(
-    tokenizer: Tokenizer, tools: Sequence[Mapping[str, Any]], text_too: bool, parallel: bool
+    tokenizer: Tokenizer,
+    tools: Sequence[Mapping[str, Any]],
+    text_too: bool,
+    parallel: bool,
+    answer: Mapping[str, Any] | None,
 ) -> dict[str, Any]:
     """Return the grammar of an answer with calls. A schema stands by itself, so that its references hold."""
     lines, schemas = [], []
@@ -261,6 +271,9 @@ def _calls(
         lines.append(f"think: {before} TEXT? {after} /\\n*/")
     if not text_too:
         lines.append(f"start: {think}calls")
+    elif answer is not None:
+        lines.append(f"start: {think}(calls | @answer)")
+        schemas.append({"name": "answer", **_json_grammar(answer)})
     elif token is not None:  # no text contains the token that opens a call
         lines.append(f"start: {think}TEXT? calls?")
     else:
