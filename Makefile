@@ -24,9 +24,14 @@ help: ## list what can be made
 install: $(CORE) ## make .venv with what talking to a model needs (no torch)
 	@echo "Installed. $(BIN)/twofold lists its commands."
 
-run: $(CORE) ## install if need be, then chat with the model in the box, offline
-	@echo "Opening a chat with the model in the box: twofold chat. From here on nothing uses the network."
-	@$(BIN)/twofold chat
+run: $(CORE) ## install if need be, then open the web app with the model in the box, offline (without a terminal: one answer)
+	@if [ -t 0 ]; then \
+	    echo "Opening the web app. From here on nothing uses the network. In the terminal: $(BIN)/twofold chat"; \
+	    exec $(BIN)/twofold serve --open; \
+	else \
+	    echo "Without a terminal the model in the box answers once: twofold chat. Nothing uses the network."; \
+	    $(BIN)/twofold chat; \
+	fi
 
 test: $(ALL) ## install if need be (torch too), then run the tests
 	@echo "Running the tests: pytest in $(WORKERS) processes."

@@ -5,10 +5,13 @@ write the prompts and compute the scores; only the data set is replaced by local
 twofold asks the same items by its own task files. Compared item by item: the texts that are asked, ln p to
 1e-4 nats, greedy or not, what was written, and each metric; then the means.
 
+With `--http` the harness asks `twofold serve` instead, by its own model for such servers (local-completions):
+tokens over /tokenize, scores over /v1/completions.
+
 Exits 1 when anything differs. Nothing is downloaded.
 
     benchmarks/rivals.sh
-    python benchmarks/harness_agrees.py --limit 100
+    python benchmarks/harness_agrees.py --limit 100 [--http]
 """
 
 import argparse
@@ -18,7 +21,8 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -128,8 +132,12 @@ def main() -> None:
         folder = Path(name)
         prepare(folder, chosen, data, options)
         command = [str(rivals_python(options.python)), str(HERE / "harness_worker.py"), str(folder)]
-        environment = {**os.environ, "PYTHONPATH": str(HERE.parent / "src")}
-        done = subprocess.run(command, env=environment, capture_output=True, text=True)
+        paths = [str(HERE.parent / "src"), os.environ.get("PYTHONPATH", "")]
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))}
+        with serving(options) if options.http else nullcontext("") as url:
+            done = subprocess.run(
+                [*command, *([url] if url else [])], env=environment, capture_output=True, text=True
+            )
         if done.returncode:
             sys.exit(f"The harness failed:\n{done.stderr[-3000:]}")
         theirs_by_task = json.loads((folder / "out.json").read_text(encoding="utf-8"))
@@ -160,6 +168,20 @@ def main() -> None:
     sys.exit(bool(faults))
 
 
+@contextmanager
+def serving(options: argparse.Namespace) -> Iterator[str]:
+    """Serve the model for the length of a block; yield the address."""
+    from twofold.serve import app, server
+    from twofold.serve.models import Models
+    from twofold.serve.settings import Settings
+    from twofold.serve.state import State
+
+    settings = Settings(port=0, threads=options.threads, slots=2, grace_s=0.0)
+    state = State(Models([str(options.model)], settings), settings)
+    with server.running(app.build(state), settings) as running:
+        yield running.url
+
+
 def arguments() -> argparse.Namespace:
     """Return the command line."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
@@ -170,6 +192,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--limit", type=int, default=50, help="items of each task")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--python", help="one that has lm-eval; default: that of .venv-bench")
+    parser.add_argument("--http", action="store_true", help="ask by `twofold serve`")
     parser.add_argument("--tasks", nargs="*", choices=[one.ours for one in PAIRINGS], help="default: all")
     return parser.parse_args()
 

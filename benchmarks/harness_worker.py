@@ -1,13 +1,16 @@
 """The harness's half of harness_agrees.py: asks twofold through lm-evaluation-harness, on local files only.
 
 Started by harness_agrees.py in the environment of the rivals. `job.json` says model, folder of task files,
-tasks and limit; the harness's samples and results go to `out.json`.
+tasks and limit; the harness's samples and results go to `out.json`. With an address as second argument it
+asks the server there.
 """
 
 import json
 import os
 import sys
+import urllib.request
 from pathlib import Path
+from typing import Any
 
 for _name in ("HF_DATASETS_OFFLINE", "HF_HUB_OFFLINE", "HF_EVALUATE_OFFLINE"):
     os.environ[_name] = "1"
@@ -22,13 +25,10 @@ def main() -> None:
     import lm_eval
     from lm_eval.tasks import TaskManager
 
-    from twofold.measure import harness
-
-    harness.register()
+    model, how = served(sys.argv[2]) if len(sys.argv) > 2 else in_process(job)
     found = lm_eval.simple_evaluate(
-        model="twofold",
-        # One sequence: nothing is shared within a batch, unlike in twofold's own run.
-        model_args={"path": job["model"], "threads": job["threads"], "sequences": 1},
+        model=model,
+        model_args=how,
         tasks=job["tasks"],
         task_manager=TaskManager(include_path=str(folder), include_defaults=False),
         bootstrap_iters=0,
@@ -49,6 +49,29 @@ def main() -> None:
     }
     out = {"results": found["results"], "samples": samples, "version": lm_eval.__version__}
     (folder / "out.json").write_text(json.dumps(out, default=str), encoding="utf-8")
+
+
+def in_process(job: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+    """Return the harness's name for twofold, and what it is told."""
+    from twofold.measure import harness
+
+    harness.register()
+    # One sequence: nothing is shared within a batch, unlike in twofold's own run.
+    return "twofold", {"path": job["model"], "threads": job["threads"], "sequences": 1}
+
+
+def served(url: str) -> tuple[str, dict[str, Any]]:
+    """Return the harness's name for servers of completions, and what it is told."""
+    with urllib.request.urlopen(f"{url}/tokenizer_info") as answer:
+        context = json.load(answer)["model_max_length"]
+    with urllib.request.urlopen(f"{url}/v1/models") as answer:
+        name = json.load(answer)["data"][0]["id"]
+    # It counts one more token, which it asks for and passes over.
+    return "local-completions", {
+        "base_url": f"{url}/v1/completions",
+        "model": name,
+        "max_length": context + 1,
+    }
 
 
 if __name__ == "__main__":

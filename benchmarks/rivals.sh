@@ -38,9 +38,9 @@ if ! [ -d "$venv/nanochat/tiktoken" ]; then
 fi
 
 # lm-evaluation-harness without its model back ends (no torch), and what twofold needs to be its model.
-if ! "$python" -c 'import lm_eval, tokenizers' 2>/dev/null; then
+if ! "$python" -c 'import lm_eval, tokenizers, tenacity' 2>/dev/null; then
     echo "rivals: installing lm-evaluation-harness (0.5 GB with what it needs)"
-    "$python" -m pip install --quiet "lm-eval>=0.4.13,<0.5" "tokenizers>=0.21"
+    "$python" -m pip install --quiet "lm-eval[api]>=0.4.13,<0.5" "tokenizers>=0.21"
 fi
 
 missing=""

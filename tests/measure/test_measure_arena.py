@@ -49,6 +49,34 @@ def test_one_battle_is_little_and_not_nothing() -> None:
     assert best.low < 900
 
 
+def test_the_likelihood_with_firths_correction_is_largest_there() -> None:
+    battles = battles_of(np.array([-1.0, 0.0, 1.5]), 25, tie=0.4, seed=7, weight=1.0)
+    table = rate(battles, style=True)
+    score = np.array([{"a": 1.0, "b": 0.0}.get(battle.verdict, 0.5) for battle in battles])
+    length = np.array([battle.style[0] for battle in battles])
+    x = np.zeros((len(battles), 3))  # p0 and p1 beside p2, and the length
+    for row, battle in zip(x, battles, strict=True):
+        for name, sign in ((battle.a, 1), (battle.b, -1)):
+            if name != "p2":
+                row[int(name[1:])] += sign
+    x[:, 2] = length / np.sqrt((length**2).mean())
+
+    def penalised(weights: np.ndarray) -> float:
+        p = 1 / (1 + np.exp(-(x @ weights)))
+        information = (x * (p * (1 - p))[:, None]).T @ x
+        log_likelihood = (score * np.log(p) + (1 - score) * np.log(1 - p)).sum()
+        return float(log_likelihood + np.linalg.slogdet(information)[1] / 2)
+
+    points = {one.name: one.rating for one in table.ratings}
+    best = (
+        np.array([points["p0"] - points["p2"], points["p1"] - points["p2"], table.style[0].points]) / POINTS
+    )
+    for direction in np.eye(3):
+        slope = (penalised(best + 1e-5 * direction) - penalised(best - 1e-5 * direction)) / 2e-5
+        assert abs(slope) < 1e-5
+        assert penalised(best) > max(penalised(best + 0.1 * direction), penalised(best - 0.1 * direction))
+
+
 def test_sides_do_not_matter() -> None:
     there = fought("x y a 5", "x z b 3", "y z tie 2", "z y a 1")
     back = [Battle(one.b, one.a, {"a": "b", "b": "a"}.get(one.verdict, one.verdict)) for one in there]

@@ -1,7 +1,9 @@
 """Pulling from a hub: what is taken, that it is whole and checked, and what a hub may do wrong."""
 
 import json
+import ssl
 import threading
+import urllib.error
 from pathlib import Path
 
 import pytest
@@ -86,6 +88,20 @@ def test_safetensors_are_converted(hub: Hub, small: Path) -> None:
     assert not any("pytorch" in path or "onnx" in path for path in asked)
     assert pull.plan("owner/Tiny").there
     assert pull.plan("owner/Tiny", "f16").name == "Tiny-F16"
+
+
+def test_what_cannot_be_converted_is_refused_before_its_weights_come(hub: Hub, small: Path) -> None:
+    hub.repo = "owner/Tiny"
+    hub.files = {path.name: path.read_bytes() for path in (small / "hf").iterdir()}
+    settings = json.loads(hub.files["config.json"])
+    for change, said in (
+        ({"quantization_config": {"quant_method": "awq"}}, "quanti"),
+        ({"architectures": ["MambaForCausalLM"]}, "MambaForCausalLM"),
+    ):
+        hub.files["config.json"] = json.dumps({**settings, **change}).encode()
+        with pytest.raises(TwofoldError, match=said):
+            pull.plan("owner/Tiny")
+    assert not any("safetensors" in path for _, path, _ in hub.asked)
 
 
 def test_a_path_is_pulled_too(hub: Hub, small: Path) -> None:
@@ -277,6 +293,19 @@ def test_offline_is_respected_and_a_dead_hub_is_said(hub: Hub, monkeypatch: pyte
         pull.plan("owner/tiny-GGUF")
 
 
+def test_a_hub_that_cannot_be_checked_is_not_asked_again(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    wrong = ssl.SSLCertVerificationError("no")
+    wrong.verify_message = "self-signed certificate"
+
+    def open_(*_: object, **__: object) -> None:
+        raise urllib.error.URLError(wrong)
+
+    monkeypatch.setattr(web._opener, "open", open_)
+    with pytest.raises(TwofoldError, match=r"self-signed certificate.*SSL_CERT_FILE") as raised:
+        pull.plan("owner/tiny-GGUF")
+    assert not isinstance(raised.value, web.BrokenError)
+
+
 # --- room, locks, stopping
 
 
@@ -364,6 +393,12 @@ def test_removing(hub: Hub) -> None:
     assert pulled.unfinished() == {"tiny-Q8_0": 100}
     assert pulled.remove("tiny-Q8_0") == "tiny-Q8_0"
     assert pulled.unfinished() == {}
+
+
+def test_a_folder_is_described_too(small: Path) -> None:
+    one = shelf.about("hf", small / "hf", predict=False)
+    assert (one.problem, one.file_type) == (None, "F32")
+    assert one.bytes == (small / "hf" / "model.safetensors").stat().st_size
 
 
 def test_a_damaged_model_is_listed_with_its_problem(hub: Hub) -> None:

@@ -138,6 +138,19 @@ def test_a_long_prompt_holds_nobody_up(gated):
     assert read(short) == alone(PROMPTS[0], max_tokens=12, stop_ids=NEVER)
 
 
+def test_where_reading_is_slow_less_is_read_beside_an_answer(gated):
+    batcher, gate = gated
+    batcher.submit(Ask(ids=PROMPTS[0], max_tokens=9, stop_ids=NEVER))
+    gate.wait()
+    gate.step(2)
+    long = batcher.submit(Ask(ids=COMMON, max_tokens=2, stop_ids=NEVER))
+    batcher._token_s = 1.0  # seconds
+    gate.step(2)
+    assert len(gate.batches[-1]) == 16 + 1
+    gate.open()
+    assert read(long) == alone(COMMON, max_tokens=2, stop_ids=NEVER)
+
+
 def test_what_two_prompts_begin_with_is_read_once(gated):
     batcher, gate = gated
     first = batcher.submit(Ask(ids=COMMON, max_tokens=4, stop_ids=NEVER))
@@ -339,7 +352,7 @@ class Failing:
     def __init__(self) -> None:
         self.taken, self.done = 0, False
 
-    def mask(self) -> None:
+    def mask(self, left: int) -> None:
         if self.taken == 3:
             raise TwofoldError("too complex")
 

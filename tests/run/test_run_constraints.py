@@ -206,6 +206,51 @@ def test_no_room_left_is_said():
     batcher.close()
 
 
+@pytest.mark.parametrize("family", FAMILIES)
+def test_what_a_schema_leaves_open_still_comes_to_an_end(family):
+    tokenizer, batcher = MODELS[family].tokenizer, batcher_of(family)
+    texts = {"type": "array", "items": {"anyOf": [{"type": "string"}, {"type": "number"}]}}
+    tree = {
+        "type": "object",
+        "properties": {"name": {"type": "string"}, "below": texts},
+        "required": ["name"],
+    }
+    for seed in range(12):
+        for most in (60, 300):
+            constraint = GRAMMARS[family].json_schema(tree if seed % 2 else texts)
+            sampler = Sampler(temperature=1.0, seed=seed)
+            ask = Ask(ids=tokenizer.encode("Tree:"), max_tokens=most, sampler=sampler, constraint=constraint)
+            answering = batcher.submit(ask)
+            ids = [step.id for step in answering]
+            assert answering.finish == "stop", tokenizer.decode(ids)
+            json.loads(tokenizer.decode_bytes(ids[:-1]))
+    tool = {"name": "note", "parameters": tree}
+    for choice in ("required", "note"):
+        constraint = GRAMMARS[family].tool_calls([tool], choice, parallel=False)
+        sampler = Sampler(temperature=1.0, seed=9)
+        ask = Ask(ids=tokenizer.encode("A call:"), max_tokens=120, sampler=sampler, constraint=constraint)
+        answering = batcher.submit(ask)
+        text = tokenizer.decode([step.id for step in answering][:-1])
+        assert answering.finish == "stop", text
+        assert CALL.search(text)
+    batcher.close()
+
+
+def test_a_number_has_twenty_digits_at_most():
+    tokenizer = MODELS["qwen3"].tokenizer
+    number, digits = GRAMMARS["qwen3"].json_schema({"type": "number"}), tokenizer.encode("1234567890" * 2)
+    for token in digits:
+        assert number.mask()[token]
+        number.take(token)
+    assert not number.mask()[digits[0]]
+    assert number.mask()[min(tokenizer.stop_ids)]
+    exact = GRAMMARS["qwen3"].regex("[0-9]{30}")  # what must be, may be
+    for token in [*digits, *digits[:10]]:
+        assert exact.mask()[token]
+        exact.take(token)
+    assert exact.done
+
+
 @pytest.mark.parametrize(
     ("make_it", "says"),
     [

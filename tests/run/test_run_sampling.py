@@ -1,5 +1,8 @@
 """Choosing tokens: run.c and Python choose alike, and each setting does what its paper says."""
 
+import ctypes
+import dataclasses
+
 import numpy as np
 import pytest
 from engines import saved
@@ -7,7 +10,7 @@ from tiny_models import random_model
 
 from twofold import run
 from twofold.base.errors import UsageError
-from twofold.run import Sampler, sampling
+from twofold.run import Sampler, library, sampling
 from twofold.run.backends import Backend
 
 SETTINGS = (
@@ -40,6 +43,39 @@ def test_c_and_python_choose_alike(how: Sampler, runner: Backend) -> None:
         np.testing.assert_allclose(p_c, p_python, rtol=1e-5, atol=1e-9)
         assert one == two
         assert state_c == state_python
+
+
+@pytest.mark.parametrize("size", [1, 15, 16, 63, 64, 255, 257, 1000, 5003])
+def test_they_choose_alike_among_few_and_many(size: int) -> None:
+    """The C side passes over blocks, and looks at the likeliest first: no edge of that may show."""
+    random, room = np.random.default_rng(size), np.empty((size, 2), np.float32)
+    for n in range(40):
+        logits = (random.standard_normal(size) * (0.1, 2, 8)[n % 3]).astype(np.float32)
+        if n % 5 == 0 and size > 15:
+            logits[random.integers(0, size, size // 2)] = -np.inf  # what a grammar forbids
+        for how in SETTINGS:
+            p_c, state = logits.copy(), ctypes.c_uint64(n)
+            given = library.Sampling(how.temperature, how.top_p, how.min_p, 1.0, how.top_k, 0, None)
+            one = library.functions().tf_sample(
+                p_c.ctypes.data, size, ctypes.byref(given), ctypes.byref(state), room.ctypes.data
+            )
+            plain = dataclasses.replace(how, repetition_penalty=1.0)
+            two, p_python, state_python = sampling.choose(logits, plain, [], n)
+            np.testing.assert_allclose(p_c, p_python, rtol=2e-5, atol=1e-9)
+            assert (one, state.value) == (two, state_python)
+            assert logits[one] > -np.inf
+
+
+def test_the_likeliest_are_found_in_order() -> None:
+    random = np.random.default_rng(1)
+    for size in (3, 64, 384, 640, 5003):
+        p = random.integers(0, size // 2 + 1, size).astype(np.float32)
+        for count in (0, 1, 8, 20):
+            best = np.argsort(-p, kind="stable")[:count]
+            found = sampling.likeliest(p, count)
+            assert [value for _, value in found] == p[best].tolist()
+            assert all(p[token] == value for token, value in found)
+            assert len({token for token, _ in found}) == min(count, size)
 
 
 def draws(how: Sampler, runner: Backend, logits: np.ndarray, n: int = 4000) -> np.ndarray:

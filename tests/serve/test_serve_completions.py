@@ -105,3 +105,17 @@ def test_the_prompts_own_tokens_get_probabilities(client: openai.OpenAI, serving
         value for chunk in stream if (given := chunk.choices[0].logprobs) for value in given.token_logprobs
     ]
     assert streamed == found.logprobs.token_logprobs
+
+
+def test_the_token_that_ends_an_answer_is_listed(client: openai.OpenAI) -> None:
+    """lm-evaluation-harness leaves out the last token, whatever it is."""
+    prompt = "<|im_start|>user\nWho are you?<|im_end|>\n<|im_start|>assistant\n"
+    how = {"model": "box", "prompt": prompt, "max_tokens": 90, "temperature": 0, "logprobs": 0}
+    whole = client.completions.create(**how).choices[0]
+    assert whole.finish_reason == "stop"
+    assert whole.logprobs.tokens[-1] == "<|im_end|>"
+    assert "".join(whole.logprobs.tokens[:-1]) == whole.text
+    chunks = [chunk.choices[0] for chunk in client.completions.create(**how, stream=True)]
+    assert [
+        name for chunk in chunks if chunk.logprobs for name in chunk.logprobs.tokens
+    ] == whole.logprobs.tokens

@@ -151,3 +151,16 @@ def test_thoughts_are_free_and_the_answer_has_its_form(client: openai.OpenAI) ->
 def test_what_cannot_be_a_form_is_refused(client: openai.OpenAI, change, sentence: str) -> None:
     with pytest.raises(openai.BadRequestError, match=sentence):
         client.chat.completions.create(model="tiny", messages=ASK, **change)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_tools_beside_a_format_are_called_or_the_format_holds(client: openai.OpenAI, seed: int) -> None:
+    wanted = {"type": "json_schema", "json_schema": {"name": "animal", "schema": SCHEMA}}
+    found = client.chat.completions.create(
+        model="tiny", messages=ASK, response_format=wanted, tools=TOOLS[1:], temperature=1.5, seed=seed
+    ).choices[0]
+    if found.finish_reason == "tool_calls":
+        assert {call.function.name for call in found.message.tool_calls} == {"sub"}
+        assert found.message.content is None
+    else:
+        assert valid(found.message.content)

@@ -41,7 +41,9 @@ def locked() -> Serving:
         ("/v1/chat/completions", "OpenAI"),
         ("/v1/messages", "Anthropic"),
         ("/api/chat", "Ollama"),
-        ("/twofold/x", "OpenAI"),
+        ("/twofold/runs", "OpenAI"),
+        ("/tokenize", "OpenAI"),
+        ("/metrics", "OpenAI"),
     ],
 )
 def test_without_the_key_nothing_is_answered(locked: Serving, path: str, form: str) -> None:

@@ -1,13 +1,15 @@
 """Models by name: loaded when asked for, unloaded when others need the memory."""
 
 import asyncio
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from serving import serve
 from tiny_models import random_model
 
-from twofold import parameters
+from twofold import parameters, run
 from twofold.base.errors import UsageError
 from twofold.serve.models import Models
 from twofold.serve.refusals import Refusal
@@ -122,3 +124,31 @@ def test_a_model_that_cannot_be_read_says_so(tmp_path: Path) -> None:
     with pytest.raises(Exception, match="broken"):
         asyncio.run(models.load("broken"))
     assert models.loaded() == []
+
+
+def test_a_model_that_is_there_need_not_wait_for_one_that_is_loaded(
+    three: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    models, release = Models(three, Settings(threads=1, slots=2)), threading.Event()
+
+    async def play() -> None:
+        await models.load("one")
+        monkeypatch.setattr(run, "load", lambda *_, **__: release.wait(30) and None)
+        loading = asyncio.create_task(models.load("two"))
+        await asyncio.sleep(0.05)
+        assert (await asyncio.wait_for(models.open("one"), 5)).name == "one"
+        release.set()
+        with pytest.raises(AttributeError):
+            await loading
+        await models.close()
+
+    asyncio.run(play())
+
+
+def test_a_model_that_stopped_by_itself_is_loaded_anew(three: list[str]) -> None:
+    ask = {"messages": [{"role": "user", "content": "Hi"}], "max_tokens": 2}
+    with serve(three[0]) as running:
+        assert running.post("/v1/chat/completions", ask).status_code == 200
+        running.served("one").batcher.close()
+        assert running.post("/v1/chat/completions", ask).status_code == 503
+        assert running.post("/v1/chat/completions", ask).status_code == 200

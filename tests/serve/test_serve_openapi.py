@@ -1,8 +1,6 @@
 """The OpenAPI document holds, and what is made from it never breaks the server."""
 
 import schemathesis
-from hypothesis import HealthCheck, settings
-from schemathesis.checks import not_a_server_error
 from serving import Serving
 
 from twofold.serve import openapi
@@ -16,5 +14,3 @@ SCHEMA = schemathesis.openapi.from_dict(DOCUMENT)
 def test_it_is_served_and_valid(serving: Serving) -> None:
     assert serving.http.get("/openapi.json").json() == DOCUMENT
     SCHEMA.validate()
-
-

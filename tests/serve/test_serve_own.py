@@ -17,6 +17,8 @@ from twofold.base.runlog import RunLog
 from twofold.kernel.battles import Battles
 from twofold.run import pulled
 from twofold.serve.own import arena
+from twofold.tokens.conversation import check
+from twofold.tokens.pair import check_pair
 
 ASKED = [{"role": "user", "content": "Hello?"}]
 
@@ -164,7 +166,11 @@ def test_from_questions_to_export(own: Serving, tiny: Path, home: Path) -> None:
     assert second["messages"][0]["content"] == "Two?"
     lines = own.http.get("/twofold/labels/export.jsonl").text.splitlines()
     assert json.loads(lines[-1])["messages"][-1] == {"role": "assistant", "content": "y"}
+    for line in lines:
+        check(json.loads(line), "export", "line")  # as `twofold tune` does
     pairs = own.http.get("/twofold/labels/export.jsonl?form=pairs").text.splitlines()
+    for line in pairs:
+        check_pair(json.loads(line), "export", "line")  # as `twofold prefer` does
     assert [json.loads(line)["chosen"] for line in pairs] == ["One.", "y"]
     assert "?form=" in message(own.http.get("/twofold/labels/export.jsonl?form=x"))
 

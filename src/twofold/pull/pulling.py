@@ -171,7 +171,10 @@ def _weights(repo: hub.Repo) -> bool:
 
 
 def _config(repo: hub.Repo, file: hub.HubFile) -> ModelConfig:
-    """Return the shape of a model on the hub from its config.json. Raises BadFileError for a foreign one."""
+    """Return the shape of a model on the hub from its config.json.
+
+    Raises BadFileError for a foreign one, or one whose weights cannot be read.
+    """
     where = f"{repo.id}/config.json"
     settings = web.read_json(repo.wanted(file).url)
     config: ModelConfig = of_hf(settings, where).from_hf(settings)

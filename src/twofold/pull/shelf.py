@@ -7,7 +7,7 @@ from typing import Any
 
 from twofold import parameters
 from twofold.base.errors import TwofoldError
-from twofold.measure import forecast, pace
+from twofold.measure import forecast, pace, speed
 from twofold.parameters import card as cards
 from twofold.parameters.model import FILE_TYPES
 from twofold.run import catalogue, pulled
@@ -54,8 +54,9 @@ def everything(*, predict: bool = True) -> list[About]:
 
 def about(name: str, path: Path, *, predict: bool = True) -> About:
     """Return what there is to say of the model at `path`. `predict`: how fast it would be, too."""
-    stat = path.stat()
-    facts = _facts(path, stat.st_mtime_ns, stat.st_size)
+    weights = [path] if path.is_file() else sorted(path.glob("*.safetensors"))
+    size = sum(file.stat().st_size for file in weights)
+    facts = _facts(path, path.stat().st_mtime_ns, size)
     on_shelf = next((model for model in pulled.models() if model.path == path), None)
     kind = (
         "pulled"
@@ -84,8 +85,9 @@ def _read(path: Path, changed: int, size: int) -> dict[str, Any]:
     }  # fmt: skip
     try:
         model = parameters.load(path)
-        work = pace.work_of(model)
         config = model.config
+        run_as = speed.tensor_types(config, "F32")  # as a Hugging Face folder is run
+        work = speed.work(config, run_as) if path.is_dir() else pace.work_of(model)
         largest = max(work.bytes, key=lambda kind: work.bytes[kind])
         facts |= {
             "parameters": config.parameters, "architecture": config.architecture, "context": config.context,
@@ -103,6 +105,8 @@ def _facts(path: Path, changed: int, size: int) -> dict[str, Any]:
 
 
 def _file_type(path: Path) -> str:
+    if path.is_dir():
+        return ""
     number = parameters.gguf.read(path).metadata.get("general.file_type")
     return _TYPES.get(number, "") if type(number) is int else ""
 

@@ -7,6 +7,7 @@ says which program asks, and nothing about the machine or its user. HF_HUB_OFFLI
 import http.client
 import json
 import os
+import ssl
 import urllib.error
 import urllib.parse
 import urllib.request
@@ -69,6 +70,11 @@ def open_url(url: str, headers: Mapping[str, str] | None = None) -> http.client.
     except (urllib.error.URLError, http.client.HTTPException, OSError) as error:
         host = urllib.parse.urlsplit(url).netloc
         reason = getattr(error, "reason", None) or error
+        if isinstance(reason, ssl.SSLCertVerificationError):
+            raise TwofoldError(
+                f"Who answers as {host} cannot be checked ({reason.verify_message}), so nothing was asked: "
+                "the variable SSL_CERT_FILE names the certificates to trust."
+            ) from error
         raise BrokenError(
             f"{host} cannot be reached ({_short(reason)}): check the network; HF_ENDPOINT names another hub."
         ) from error
@@ -131,4 +137,6 @@ def _said(url: str, error: urllib.error.HTTPError) -> TwofoldError:
 
 
 def _short(reason: object) -> str:
+    if isinstance(reason, OSError) and reason.strerror:
+        return reason.strerror
     return str(reason).strip().splitlines()[0][:120] if str(reason).strip() else type(reason).__name__

@@ -41,6 +41,7 @@ class _Writing:
         self.chooser = Chooser(engine.runner, ask.sampler, stop, ask.alternatives, ask.constraint)
         self.draft: PromptLookup | None = None
         self.sequence, self.known, self.made = -1, 0, 0
+        self.begun = len(self.ids)
         self.ahead: tuple[_Writing, int] | None = None  # who is reading our beginning, and how much of it
 
     @property
@@ -50,8 +51,8 @@ class _Writing:
 
     @property
     def reading(self) -> bool:
-        """Whether more is left to read than the newest token."""
-        return len(self.ids) - self.known > 1
+        """Whether more than the last token is left of what was there when it was let in."""
+        return self.known < self.begun - 1
 
 
 class Batcher:
@@ -178,7 +179,7 @@ class Batcher:
         return True
 
     def _begin(self, writing: _Writing) -> None:
-        ids = writing.ids[:-1]
+        ids, writing.begun = writing.ids[:-1], len(writing.ids)
         writing.sequence = self._place(ids)
         writing.known = 0 if writing.ask.echo else self._engine.share(ids, writing.sequence)
         if not writing.made:
@@ -250,7 +251,7 @@ class Batcher:
             if writing.reading:
                 reading.append(writing)
             else:
-                parts.append((writing, 1))
+                parts.append((writing, len(writing.ids) - writing.known))  # the newest, and what was forced
         room = self._chunk
         if parts and self._token_s:  # somebody waits for a token
             room = min(room, max(_LEAST, int(_STALL_S / self._token_s)))
@@ -311,8 +312,9 @@ class Batcher:
             return row + 1
         right = 0
         for guess in [*guesses, None]:
+            left = min(writing.ask.max_tokens - writing.made, self._engine.context - len(writing.ids) + 1)
             try:
-                steps = writing.chooser.choose(logits_NV[row], writing.ids)
+                steps = writing.chooser.choose(logits_NV[row], writing.ids, left)
             except TwofoldError as error:  # its constraint gives up; the others go on
                 self._leave(writing, "error", str(error))
                 return row + 1

@@ -10,6 +10,8 @@ from twofold.run.backends import Backend
 from twofold.run.constraints import Constraint
 from twofold.run.sampling import Sampler, likeliest
 
+_FEW = 8  # times as many tokens as may come
+
 
 @dataclass(frozen=True)
 class Step:
@@ -38,18 +40,15 @@ class Chooser:
         self._alternatives, self._constraint = alternatives, constraint
         self._state = sampler.seed & ((1 << 64) - 1)
 
-    def choose(self, logits_V: NDArray[np.float32], ids: Sequence[int]) -> list[Step]:
+    def choose(self, logits_V: NDArray[np.float32], ids: Sequence[int], left: int) -> list[Step]:
         """Return the next token after `ids`, and those that the constraint then forces.
 
-        logits_V: float32, used up. Raises TwofoldError when the constraint gives up.
+        logits_V: float32, used up. left: tokens for which there is still room. Raises TwofoldError when the
+        constraint gives up.
         """
         if self._constraint is None:
-            return [self._drawn(logits_V, ids)]
-        allowed_V = self._constraint.mask()
-        if allowed_V is not None:
-            logits_V[len(allowed_V) :] = -np.inf  # rows of the table beyond the vocabulary
-            np.copyto(logits_V[: len(allowed_V)], -np.inf, where=~allowed_V)
-        step = self._drawn(logits_V, ids)
+            return [self._drawn(logits_V, ids, None)]
+        step = self._drawn(logits_V, ids, self._constraint.mask(left))
         self._constraint.take(step.id)
         if step.id in self.stop:
             return [step]
@@ -58,8 +57,28 @@ class Chooser:
             self._constraint.take(token)
         if self._constraint.done and self.stop and not (forced and forced[-1] in self.stop):
             forced.append(min(self.stop))
-        return [step, *(Step(token, 1.0, ((token, 1.0),) if self._alternatives else ()) for token in forced)]
+        return [step, *map(self._sure, forced)]
 
-    def _drawn(self, logits_V: NDArray[np.float32], ids: Sequence[int]) -> Step:
+    def _sure(self, token: int) -> Step:
+        return Step(token, 1.0, ((token, 1.0),) if self._alternatives else ())
+
+    def _drawn(
+        self, logits_V: NDArray[np.float32], ids: Sequence[int], mask: NDArray[np.bool_] | None
+    ) -> Step:
+        """Return a token of those in the mask."""
+        allowed = None
+        if mask is not None:
+            if (count := np.count_nonzero(mask)) * _FEW < len(mask) and self._sampler.repetition_penalty == 1:
+                allowed = np.flatnonzero(mask)  # to choose among these alone gives the same, sooner
+                if count == 1:
+                    return self._sure(int(allowed[0]))
+                logits_V = logits_V[allowed]
+            else:
+                logits_V[len(mask) :] = -np.inf  # rows of the table beyond the vocabulary
+                np.copyto(logits_V[: len(mask)], -np.inf, where=~mask)
         token, p_V, self._state = self._runner.choose(logits_V, self._sampler, ids, self._state)
-        return Step(token, float(p_V[token]), likeliest(p_V, self._alternatives))
+        step = Step(token, float(p_V[token]), likeliest(p_V, self._alternatives))
+        if allowed is None:
+            return step
+        named = tuple((int(allowed[place]), p) for place, p in step.alternatives)
+        return Step(int(allowed[token]), step.probability, named)

@@ -6,7 +6,9 @@ arXiv 2307.09702, for the idea; Geng et al. 2025, arXiv 2501.10868, for JSON sch
 such as the names of fields, need not be asked of the model at all: `forced` gives it in one piece.
 
 JSON is written as our chat template writes it, with ", " and ": " and no other white space, so that a small
-model cannot lose itself in blanks. Calls of tools have the form of that template (chatml.jinja), which
+model cannot lose itself in blanks; nor in digits, of which twenty in a row are enough. When half of the room
+for an answer in JSON is used, whatever can be closed is closed: strings, lists, objects; so that it is whole
+when the room ends, unless the schema demands more. Calls of tools have the form of our template, which
 Qwen's and Hermes' templates share:
 
     <tool_call>
@@ -14,8 +16,7 @@ Qwen's and Hermes' templates share:
     </tool_call>
 
 A model that thinks may do so before it calls. Not covered: what llguidance refuses of JSON schema (`not`,
-`if`, `uniqueItems` …), other forms of calls, and a bound on what a schema leaves open: a string may go on
-until there is no more room.
+`if`, `uniqueItems` …), and other forms of calls.
 """
 
 import dataclasses
@@ -38,6 +39,8 @@ if TYPE_CHECKING:
 _STYLE = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
 # What llguidance knows.
 _FORMATS = ("date-time", "time", "date", "duration", "email", "hostname", "ipv4", "ipv6", "uuid", "uri")
+_START = -1
+_DIGITS = 20  # in a row, after which another is not chosen if anything else may come
 _KEPT = 64  # grammars that stay compiled
 
 
@@ -49,8 +52,8 @@ class Constraint(Protocol):
         """Whether the answer is whole: nothing may follow but its end."""
         ...
 
-    def mask(self) -> NDArray[np.bool_] | None:
-        """Return which tokens may come next, [V]; None for all."""
+    def mask(self, left: int | None = None) -> NDArray[np.bool_] | None:
+        """Return which tokens may come next, [V]; None for all. left: tokens that there is still room for."""
         ...
 
     def take(self, token: int) -> None:
@@ -75,7 +78,7 @@ class Grammars:
 
     def json_schema(self, schema: Mapping[str, Any] | bool) -> Constraint:
         """Return the constraint that an answer is JSON and valid under a schema (draft 2020-12)."""
-        return self._constraint({"grammars": [_json_grammar(schema)]}, "JSON schema")
+        return self._constraint({"grammars": [_json_grammar(schema)]}, "JSON schema", _START)
 
     def json(self) -> Constraint:
         """Return the constraint that an answer is a JSON object."""
@@ -93,13 +96,18 @@ class Grammars:
         return self._constraint({"grammars": [{"lark_grammar": text}]}, "grammar")
 
     def tool_calls(
-        self, tools: Sequence[Mapping[str, Any]], choice: str = "auto", *, parallel: bool = True
+        self,
+        tools: Sequence[Mapping[str, Any]],
+        choice: str = "auto",
+        *,
+        parallel: bool = True,
+        answer: Mapping[str, Any] | None = None,
     ) -> Constraint:
         """Return the constraint on an answer that may call tools.
 
         tools: each with a name and `parameters`, a JSON schema; also below `function`. choice: "auto" (text,
         calls, or both), "required" (calls only), or the name of a tool. parallel: whether several calls may
-        follow each other.
+        follow each other. answer: with "auto", the JSON schema of an answer that calls nothing.
         """
         inner = [tool.get("function", tool) for tool in tools]
         names = [str(tool.get("name", "")) for tool in inner]
@@ -109,18 +117,25 @@ class Grammars:
             if choice not in names:
                 raise UsageError(f"The tool {choice!r} is not among those offered: {', '.join(names)}.")
             inner, parallel = [inner[names.index(choice)]], False
-        return self._constraint(_calls(self._tokenizer, inner, choice == "auto", parallel), "list of tools")
+        grammar = _calls(self._tokenizer, inner, choice == "auto", parallel, answer)
+        opening = _tags(self._tokenizer, "tool_call")[2]
+        all_json = answer is not None or (opening is None and choice != "auto")
+        json_from = _START if all_json else opening
+        return self._constraint(grammar, "list of tools", json_from)
 
     # ---- llguidance
+
+    @functools.cached_property
+    def _words(self) -> "_Words":
+        return _Words(self._tokenizer)
 
     @functools.cached_property
     def _vocabulary(self) -> "llguidance.LLTokenizer":
         """The vocabulary as llguidance knows it."""
         import llguidance
 
-        return llguidance.LLTokenizer(
-            llguidance.TokenizerWrapper(_Words(self._tokenizer)), eos_token=sorted(self._tokenizer.stop_ids)
-        )
+        wrapper = llguidance.TokenizerWrapper(self._words)
+        return llguidance.LLTokenizer(wrapper, eos_token=sorted(self._tokenizer.stop_ids))
 
     def _compile(self, grammar: str) -> "llguidance.LLMatcher":
         import llguidance
@@ -130,46 +145,63 @@ class Grammars:
             raise UsageError(_sentence(matcher.get_error()))
         return matcher
 
-    def _constraint(self, grammar: Mapping[str, Any], kind: str) -> Constraint:
+    def _constraint(self, grammar: Mapping[str, Any], kind: str, json_from: int | None = None) -> Constraint:
         try:
             text = json.dumps(grammar)
             with self._lock:
                 matcher = self._matcher(text).deep_copy()
         except (UsageError, TypeError, ValueError, RecursionError) as error:
             raise UsageError(f"This {kind} cannot be used: {error}") from None
-        return _Matching(matcher, self._vocabulary.vocab_size, self._tokenizer.stop_ids)
+        return _Matching(matcher, self._words, json_from)
 
 
 class _Matching:
-    """A grammar and how far an answer has come in it."""
+    """A grammar and how far an answer has come in it.
 
-    def __init__(self, matcher: "llguidance.LLMatcher", vocab_size: int, stop_ids: frozenset[int]) -> None:
-        self._matcher, self._stop_ids = matcher, stop_ids
-        self._words = np.empty(-(-vocab_size // 32), np.uint32)
-        self._vocab_size = vocab_size
+    json_from: the token after which the answer is JSON, _START when it begins so, None when it never is.
+    """
+
+    def __init__(self, matcher: "llguidance.LLMatcher", words: "_Words", json_from: int | None) -> None:
+        self._matcher, self._words = matcher, words
+        self._json_from, self._closes = json_from, json_from == _START
+        self._bits = np.empty(-(-len(words.tokens) // 32), np.uint32)
+        self._at, self._bytes = self._bits.ctypes.data, self._bits.nbytes
+        self._digits = 0  # how many stand at the end
+        self._room = 0  # for how many tokens there was room at first
 
     @property
     def done(self) -> bool:
-        return self._matcher.is_stopped()
+        return bool(self._matcher.is_stopped())
 
-    def mask(self) -> NDArray[np.bool_]:
-        self._matcher.unsafe_compute_mask_ptr(self._words.ctypes.data, self._words.nbytes)
-        self._check()
-        bits = np.unpackbits(self._words.view(np.uint8), count=self._vocab_size, bitorder="little")
-        return bits.view(np.bool_)
+    def mask(self, left: int | None = None) -> NDArray[np.bool_]:
+        self._matcher.unsafe_compute_mask_ptr(self._at, self._bytes)
+        if self._matcher.is_error():
+            self._give_up()
+        bits = np.unpackbits(self._bits.view(np.uint8), bitorder="little")
+        mask: NDArray[np.bool_] = bits[: len(self._words.tokens)].view(np.bool_)
+        if self._digits >= _DIGITS and (mask & ~self._words.digits).any():
+            mask &= ~self._words.digits
+        if self._closes and left is not None:
+            self._room = max(self._room, left)
+            for closing in self._words.closing if left < self._room // 2 else ():
+                if (mask & closing).any():
+                    return mask & closing
+        return mask
 
     def take(self, token: int) -> None:
-        if not self.done:
-            self._matcher.consume_token(token)
-            self._check()
+        if not self.done and not self._matcher.consume_token(token):
+            self._give_up()
+        self._closes = self._closes or token == self._json_from
+        piece = self._words.tokens[token]
+        ending = len(piece) - len(piece.rstrip(b"0123456789"))
+        self._digits = ending + (self._digits if ending == len(piece) else 0)
 
     def forced(self) -> list[int]:
         tokens: list[int] = self._matcher.compute_ff_tokens()
         return tokens
 
-    def _check(self) -> None:
-        if self._matcher.is_error():
-            raise TwofoldError(f"The grammar became too complex: {_sentence(self._matcher.get_error())}")
+    def _give_up(self) -> None:
+        raise TwofoldError(f"The grammar became too complex: {_sentence(self._matcher.get_error())}")
 
 
 class _Words:
@@ -178,12 +210,19 @@ class _Words:
     def __init__(self, tokenizer: Tokenizer) -> None:
         vocabulary = tokenizer.vocabulary
         kinds = (CONTROL, UNKNOWN, UNUSED)  # these no text can make
+        stops = tokenizer.stop_ids
         self.special_token_ids = [n for n, kind in enumerate(vocabulary.types) if kind in kinds]
         self.tokens = [tokenizer.token_bytes(n) for n in range(tokenizer.vocab_size)]
-        self.eos_token_id = min(tokenizer.stop_ids, default=0)
+        self.eos_token_id = min(stops, default=0)
         self.bos_token_id = vocabulary.bos_id
+        ends = [n in stops or (bool(t) and not t.strip(b"}]")) for n, t in enumerate(self.tokens)]
+        quotes = [t[:1] == b'"' and not t[1:].strip(b"}]") for t in self.tokens]
+        # What closes something. Quotes come first: in a string a bracket closes nothing.
+        self.closing: tuple[NDArray[np.bool_], ...] = np.array(quotes), np.array(ends)
+        self.digits = np.array([token[:1].isdigit() for token in self.tokens])  # those that begin with one
         # Grammars force pieces in the middle of a text: no space goes in front of them.
-        self._encode = Tokenizer(dataclasses.replace(vocabulary, add_space_prefix=False)).encode
+        encode = Tokenizer(dataclasses.replace(vocabulary, add_space_prefix=False)).encode
+        self._encode = functools.lru_cache(maxsize=1 << 14)(encode)
 
     def __call__(self, text: str | bytes) -> list[int]:
         return self._encode(text)
@@ -209,7 +248,11 @@ def _known_formats(schema: Any) -> Any:
 
 
 def _calls(
-    tokenizer: Tokenizer, tools: Sequence[Mapping[str, Any]], text_too: bool, parallel: bool
+    tokenizer: Tokenizer,
+    tools: Sequence[Mapping[str, Any]],
+    text_too: bool,
+    parallel: bool,
+    answer: Mapping[str, Any] | None,
 ) -> dict[str, Any]:
     """Return the grammar of an answer with calls. A schema stands by itself, so that its references hold."""
     lines, schemas = [], []
@@ -219,16 +262,19 @@ def _calls(
         lines.append(f'call_{n}: {begin} @arguments_{n} "}}\\n"')
         schema = {"type": "object", **(tool.get("parameters") or {})}
         schemas.append({"name": f"arguments_{n}", **_json_grammar(schema)})
-    opening, closing, tokens = _tags(tokenizer, "tool_call")
+    opening, closing, token = _tags(tokenizer, "tool_call")
     lines.append(f"call: {opening} ({' | '.join(f'call_{n}' for n in range(len(tools)))}) {closing}")
     lines.append('calls: call ("\\n" call)*' if parallel else "calls: call")
     before, after, thinks = _tags(tokenizer, "think")
-    think = "think? " if thinks else ""
-    if thinks:
+    think = "think? " if thinks is not None else ""
+    if think:
         lines.append(f"think: {before} TEXT? {after} /\\n*/")
     if not text_too:
         lines.append(f"start: {think}calls")
-    elif tokens:  # no text contains the token that opens a call
+    elif answer is not None:
+        lines.append(f"start: {think}(calls | @answer)")
+        schemas.append({"name": "answer", **_json_grammar(answer)})
+    elif token is not None:  # no text contains the token that opens a call
         lines.append(f"start: {think}TEXT? calls?")
     else:
         lines += ["start: OTHER | calls", "OTHER: /[^<](.|\\n)*/"]
@@ -236,13 +282,13 @@ def _calls(
     return {"grammars": [{"lark_grammar": "\n".join(lines)}, *schemas]}
 
 
-def _tags(tokenizer: Tokenizer, name: str) -> tuple[str, str, bool]:
-    """Return how a grammar spells <name> and </name>, and whether they are tokens that no text can make."""
+def _tags(tokenizer: Tokenizer, name: str) -> tuple[str, str, int | None]:
+    """Return how a grammar spells <name> and </name>, and the first one's id if no text can make these."""
     spelled = (f"<{name}>", f"</{name}>")
     every, of_text = (tokenizer.vocabulary.specials(controls=controls) for controls in (True, False))
     if all(tag in every and tag not in of_text for tag in spelled):
-        return f"<[{every[spelled[0]]}]>", f"<[{every[spelled[1]]}]>", True
-    return json.dumps(spelled[0]), json.dumps(spelled[1]), False
+        return f"<[{every[spelled[0]]}]>", f"<[{every[spelled[1]]}]>", every[spelled[0]]
+    return json.dumps(spelled[0]), json.dumps(spelled[1]), None
 
 
 def _sentence(text: str) -> str:

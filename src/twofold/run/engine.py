@@ -146,7 +146,8 @@ class Engine:
             self._pacer.timed(len(fed), start)
             right = 0
             for logits_V, guess in zip(logits_NV, [*guesses, None], strict=True):
-                steps, known = chooser.choose(logits_V, ids), len(ids)
+                left = min(most - made, self.context - len(ids) + 1)
+                steps, known = chooser.choose(logits_V, ids, left), len(ids)
                 for step in steps:
                     yield step
                     made += 1

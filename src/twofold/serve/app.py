@@ -12,7 +12,7 @@ from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
-from starlette.routing import BaseRoute
+from starlette.routing import BaseRoute, Route
 
 from twofold.base.errors import TwofoldError
 from twofold.serve import operations, static
@@ -22,6 +22,7 @@ from twofold.serve.own import OWN
 from twofold.serve.refusals import Kind, Refusal
 from twofold.serve.state import State
 
+_METHODS = ["GET", "POST", "PUT", "PATCH", "DELETE"]
 _KINDS: dict[int, Kind] = {404: "unknown", 405: "method"}
 
 
@@ -33,6 +34,9 @@ def build(state: State) -> Starlette:
         routes += operations.routes(state, api.OPERATIONS, api.FAMILY)
     for name in OWN.names():
         routes += OWN.get(name).routes(state)
+    paths = [route.path for route in routes if isinstance(route, Route)]
+    routes += [Route(path, _other_method, methods=_METHODS) for path in dict.fromkeys(paths)]
+    keyed = {"/" + path.split("/")[1] for path in paths}
     routes += static.routes()
 
     @asynccontextmanager
@@ -50,7 +54,7 @@ def build(state: State) -> Starlette:
         allow_methods=["*"],
         allow_headers=["*"],
     )
-    guard = Middleware(Guard, state=state, refuse=_refuse)
+    guard = Middleware(Guard, state=state, keyed=keyed, refuse=_refuse)
     return Starlette(
         routes=routes, lifespan=life, middleware=[guard, cors], exception_handlers={HTTPException: _no}
     )
@@ -70,6 +74,11 @@ def _refuse(path: str, no: Refusal) -> dict[str, Any]:
         if any(path == one.path for one in api.OPERATIONS):
             return dict(api.FAMILY.refuse(no))
     return dict(APIS.get("chat_completions").FAMILY.refuse(no))
+
+
+async def _other_method(request: Request) -> Response:
+    """Answer a method that a path does not take, before the web app's files are asked for it."""
+    raise HTTPException(405)
 
 
 async def _no(request: Request, error: Exception) -> Response:

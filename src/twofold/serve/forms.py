@@ -25,16 +25,16 @@ def form(
 ) -> Form | None:
     """Return what makes the constraint of an answer, None when it may be anything.
 
-    schema: the JSON Schema to follow, True for any JSON. choice: "auto", "required", or the name of the tool
-    to call. parallel: whether several may be called at once. Raises UsageError or Refusal.
+    schema: the JSON Schema to follow where nothing is called, True for any object. choice: "auto",
+    "required", or the name of the tool to call. parallel: whether several may be called at once. Raises
+    UsageError or Refusal.
     """
     if not tools and schema is None:
         return None
     grammars: Grammars = served.grammars
-    if tools and schema is not None and choice == "auto":
-        raise Refusal("invalid", "Tools and a format go together only when a call is required, or none.")
     if tools:
-        return lambda: grammars.tool_calls(tools, choice, parallel=parallel)
+        answer = {"type": "object"} if schema is True else schema if isinstance(schema, Mapping) else None
+        return lambda: grammars.tool_calls(tools, choice, parallel=parallel, answer=answer)
     if schema is True:
         return grammars.json
     if isinstance(schema, Mapping):

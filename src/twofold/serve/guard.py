@@ -6,7 +6,7 @@ then that name). Both are turned away. Keys are compared in constant time.
 """
 
 import hmac
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers
@@ -23,16 +23,21 @@ _SAFE = {
     b"x-frame-options": b"DENY",
     b"cross-origin-resource-policy": b"same-site",
 }
-_OPEN = ("/health",)  # without a key; so is the web app itself, which asks for the key
+_OPEN = "/health"  # without a key; so are the web app's files: the app asks for the key
 
 
 class Guard:
     """Lets through what may pass, and gives every answer the headers that browsers need to be careful."""
 
     def __init__(
-        self, app: ASGIApp, state: State, refuse: Callable[[str, Refusal], dict[str, object]]
+        self,
+        app: ASGIApp,
+        state: State,
+        keyed: Collection[str],
+        refuse: Callable[[str, Refusal], dict[str, object]],
     ) -> None:
-        self.app, self.state, self.refuse = app, state, refuse
+        """Guard `app`. keyed: the beginnings of paths, such as /v1, that want the key where there is one."""
+        self.app, self.state, self.keyed, self.refuse = app, state, keyed, refuse
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -61,11 +66,13 @@ class Guard:
         origin = headers.get("origin")
         if origin is not None and not self._welcome(origin, headers.get("host", "")):
             raise Refusal("forbidden", "This web page may not ask here; `--set origins=[PAGE]` would let it.")
-        asks = path.startswith(("/v1", "/api", "/twofold", "/metrics", "/openapi"))
-        if self.state.key is not None and asks and path not in _OPEN and method != "OPTIONS":
+        if self.state.key is not None and method != "OPTIONS" and self._locked(path):
             given = headers.get("authorization", "").removeprefix("Bearer ") or headers.get("x-api-key", "")
             if not hmac.compare_digest(given.encode(), self.state.key.encode()):
                 raise Refusal("key", "This server wants a key: send it as `Authorization: Bearer KEY`.")
+
+    def _locked(self, path: str) -> bool:
+        return path != _OPEN and any(path == at or path.startswith(f"{at}/") for at in self.keyed)
 
     def _welcome(self, origin: str, host: str) -> bool:
         """Whether a web page may ask: the server's own, one of this machine, or one that was let in."""

@@ -127,6 +127,11 @@ class Models:
         async with self._changing:
             return await self._drop(name)
 
+    def lost(self, served: Served) -> None:
+        """Note that a model has stopped by itself: who asks next has it loaded anew."""
+        if self._loaded.get(served.name) is served:
+            del self._loaded[served.name]
+
     async def close(self, grace_s: float = 0) -> None:
         """Take all models out of memory; their answers may still take so many seconds."""
         async with self._changing:
@@ -134,6 +139,8 @@ class Models:
 
     async def _load(self, name: str | None) -> Served:
         name, path = self.resolve(name)
+        if served := self._loaded.get(name):  # it need not wait for another one to be loaded
+            return served
         async with self._changing:
             if served := self._loaded.get(name):
                 return served

@@ -151,6 +151,7 @@ class _Endpoint:
         try:
             async for piece in pieces:
                 await one(piece)
+                await asyncio.sleep(0)  # neither may have waited, and others want their turn
             await one("", more=False)
         except TimeoutError:
             return  # the client does not take it

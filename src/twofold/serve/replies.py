@@ -47,6 +47,7 @@ class Reply:
         self.tokens = self.thought_tokens = 0
         self.calls = 0
         self.first_ns = 0  # when the first token came
+        self.end: Step | None = None  # the token with which the model ended it
         self._marks = Thoughts(served.engine.tokenizer)
         self._stop_ids = served.engine.tokenizer.stop_ids
         self._budget = wish.thoughts
@@ -142,6 +143,7 @@ class Reply:
         )
         async for step in self._answering:
             if step.id in self._stop_ids:
+                self.end = step
                 break
             self._count()
             for piece in speech.take(step.id, step):

@@ -5,6 +5,7 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from twofold.run.batcher import Closed
 from twofold.serve.models import Served
 from twofold.serve.replies import Reply
 from twofold.serve.state import State
@@ -35,7 +36,11 @@ class Request:
 
     def reply(self, served: Served, wish: "Wish") -> Reply:
         """Return an answer that is being written, until the request is over."""
-        reply = Reply(served, wish)
+        try:
+            reply = Reply(served, wish)
+        except Closed:
+            self.state.models.lost(served)
+            raise
         self.undo.callback(reply.cancel)
         return reply
 

@@ -74,7 +74,7 @@ def server(app: ASGIApp, settings: Settings) -> uvicorn.Server:
 def listen(settings: Settings) -> socket.socket:
     """Return a socket that listens. Raises TwofoldError when the address cannot be had."""
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
-    # With the protocol named, asyncio sets TCP_NODELAY; without, each answer waits 40 ms for an acknowledgement.
+    # With the protocol named asyncio sets TCP_NODELAY; without, answers wait 40 ms for an acknowledgement.
     found = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

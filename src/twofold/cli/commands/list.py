@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 SECTION = "Models"
-EXAMPLE = ("twofold list", "the models that have a name here: pulled ones, your runs, the one in the box")
+EXAMPLE = ("twofold list", "the models that have a name here, and their speed")
 
 
 def command(

@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from twofold.pull import Plan
 
 SECTION = "Models"
-EXAMPLE = ("twofold pull OWNER/REPO:Q8_0", "fetch a model from the hub; its speed here is told first")
+EXAMPLE = ("twofold pull OWNER/REPO:Q8_0", "fetch a model, its speed here told first")
 
 
 def command(

@@ -1,6 +1,7 @@
 """`twofold serve`: models over HTTP, as OpenAI's, Anthropic's and Ollama's clients ask for them."""
 
 import os
+import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -45,6 +46,9 @@ def command(
             "--memory", metavar="GB", help="For all models together; default: half of the machine's."
         ),
     ] = None,
+    browse: Annotated[
+        bool, typer.Option("--open", help="Open the web app in this machine's browser, if it has a screen.")
+    ] = False,
     settings: models.Settings = None,
 ) -> None:
     """Serve models over HTTP until Ctrl-C, to this machine only unless told otherwise. Nothing leaves it.
@@ -53,6 +57,7 @@ def command(
     """
     import contextlib
     import signal
+    import webbrowser
 
     from twofold.base import config
     from twofold.base.errors import UsageError
@@ -83,6 +88,8 @@ def command(
         f"[dim]OpenAI clients: {where}/v1 · Anthropic and Ollama clients, and browsers: {where}[/]",
         soft_wrap=True,
     )
+    if browse and (sys.platform == "darwin" or {"DISPLAY", "WAYLAND_DISPLAY"} & set(os.environ)):
+        webbrowser.open(where)  # who comes early waits: the port listens already
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # it ends as Ctrl-C does
     with listening, contextlib.suppress(KeyboardInterrupt):
         server.server(app.build(state), chosen).run(sockets=[listening])

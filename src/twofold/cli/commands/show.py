@@ -7,7 +7,7 @@ import typer
 from twofold.cli import models
 
 SECTION = "Models"
-EXAMPLE = ("twofold show NAME", "where a model came from, its licence, and how fast it would be here")
+EXAMPLE = ("twofold show NAME", "where a model came from, and how it would do here")
 
 
 def command(
@@ -25,14 +25,11 @@ def command(
     from rich.table import Table
     from rich.text import Text
 
-    from twofold.base.errors import UsageError
     from twofold.cli import terminal
     from twofold.pull import shelf
     from twofold.run import catalogue
 
     path = models.find(model)
-    if path.is_dir():
-        raise UsageError(f"{path} is a Hugging Face folder: twofold inspect {path} looks inside.")
     name = next((name for name, there in catalogue.known().items() if there == path), path.stem)
     one = shelf.about(name if model is not None else models.default_name(), path)
     if as_json:

@@ -87,7 +87,7 @@ def _wish(request: Request, ids: Sequence[int], context: int, name: str) -> aski
         raise Refusal("invalid", "`max_tokens` of 0 goes only with `echo`.", where="max_tokens")
     if not ids:
         raise Refusal("invalid", "A prompt needs at least one token.", where="prompt")
-    if len(ids) + bool(wanted) > context:
+    if len(ids) > context:
         raise Refusal(
             "invalid",
             f"That is {len(ids):,} tokens; {name} sees {context:,} with its answer: shorten it.",
@@ -96,7 +96,7 @@ def _wish(request: Request, ids: Sequence[int], context: int, name: str) -> aski
         )
     return asking.Wish(
         ids=ids,
-        max_tokens=min(wanted, context - len(ids)),
+        max_tokens=min(wanted, max(1, context - len(ids))),
         sampler=asking.sampler(body, settings),
         stops=asking.stops(body.get("stop")),
         alternatives=body.get("logprobs") or 0,
@@ -116,7 +116,7 @@ async def _choice(request: Request, index: int, reply: Reply) -> dict[str, Any]:
     if request.body.get("logprobs") is not None:
         if request.body.get("echo"):
             parts.append(_logprobs(tokenizer, reply.read, 0, reply.wish.ids[0]))
-        parts.append(_logprobs(tokenizer, said.steps, len(before)))
+        parts.append(_logprobs(tokenizer, [*said.steps, *_end(reply)], len(before)))
     return {
         "index": index,
         "text": before + written,
@@ -125,6 +125,11 @@ async def _choice(request: Request, index: int, reply: Reply) -> dict[str, Any]:
         else None,
         "finish_reason": openai.FINISH[reply.finish],
     }
+
+
+def _end(reply: Reply) -> list[Step]:
+    """Return the token that ended the answer, if any: it is listed, though it is no text."""
+    return [reply.end] if reply.end else []
 
 
 def _logprobs(
@@ -191,11 +196,12 @@ async def _stream(
             known = _logprobs(tokenizer, reply.read, 0, reply.wish.ids[0]) if wanted else None
             yield chunk([{**choice, "text": before, "logprobs": known}])
             begun[index] = len(before)
+        steps = _end(reply) if piece is None else piece.notes
+        if request.body.get("logprobs") is not None and steps:
+            choice["logprobs"] = _logprobs(tokenizer, steps, begun.get(index, 0))
         if piece is None:
             yield chunk([{**choice, "finish_reason": openai.FINISH[reply.finish]}])
             continue
-        if request.body.get("logprobs") is not None:
-            choice["logprobs"] = _logprobs(tokenizer, piece.notes, begun.get(index, 0))
         begun[index] = begun.get(index, 0) + len(piece.text)
         yield chunk([{**choice, "text": piece.text}])
     usage = _usage(request, replies, each)

@@ -7,14 +7,18 @@ nobody judged.
 
 import asyncio
 import dataclasses
+import functools
 import random
 import secrets
 from collections import OrderedDict
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 from starlette.routing import BaseRoute
 
+from twofold import parameters
+from twofold.base.errors import TwofoldError
 from twofold.kernel.battles import SIDES, Battles
 from twofold.kernel.desk import labeller
 from twofold.measure.arena import VERDICTS, Table
@@ -72,7 +76,7 @@ class Arena:
         messages = body.get("messages") or [{"role": "user", "content": body.get("prompt") or ""}]
         if messages[-1]["role"] != "user" or not messages[-1]["content"].strip():
             raise Refusal("invalid", "A battle needs a `prompt`, or `messages` that end with the user's.")
-        names = self._drawn(request.state, body.get("a"), body.get("b"))
+        names = await asyncio.to_thread(_drawn, request.state, body.get("a"), body.get("b"))
         replies: list[Reply] = []
         for name in names:
             served = await request.state.models.open(name)
@@ -87,17 +91,6 @@ class Arena:
         while len(self.waiting) > WAITING:
             self.waiting.popitem(last=False)
         return self._stream(id_, waiting, replies)
-
-    def _drawn(self, state: State, a: str | None, b: str | None) -> list[str]:
-        """Return two models' names in random order."""
-        chosen = [state.models.resolve(name)[0] for name in (a, b) if name]
-        others = [name for name in state.models.names() if name not in chosen]
-        chance = random.SystemRandom()
-        if len(chosen) + len(others) < 2 or len({*chosen}) < len(chosen):
-            raise Refusal("invalid", "A battle needs two different models: `twofold pull` brings more.")
-        chosen += chance.sample(others, 2 - len(chosen))
-        chance.shuffle(chosen)
-        return chosen
 
     def _reply(self, request: Request, served: Served, messages: list[dict[str, Any]]) -> Reply:
         settings = request.state.settings
@@ -150,6 +143,31 @@ class Arena:
         """Return the battles as they are kept, one JSON object a line."""
         path = self.battles.path
         return await asyncio.to_thread(lambda: path.read_text("utf-8") if path.exists() else "")
+
+
+def _drawn(state: State, a: str | None, b: str | None) -> list[str]:
+    """Return two models' names in random order: those asked for, others drawn among all that chat."""
+    chance = random.SystemRandom()
+    chosen = [state.models.resolve(name)[0] for name in (a, b) if name]
+    known = state.models.known()
+    others = [name for name in known if name not in chosen]
+    chance.shuffle(others)
+    for name in others:
+        if len(chosen) < 2 and _chats(known[name]):
+            chosen.append(name)
+    if len({*chosen}) < 2:
+        raise Refusal("invalid", "A battle needs two different models that chat: `twofold pull` brings more.")
+    chance.shuffle(chosen)
+    return chosen
+
+
+@functools.lru_cache(maxsize=256)
+def _chats(path: Path) -> bool:
+    """Return whether the model at `path` can be talked to. Opens the file, once."""
+    try:
+        return bool(parameters.load(path).tokenizer.vocabulary.chat_template)
+    except TwofoldError:
+        return False
 
 
 def routes(state: State) -> list[BaseRoute]:
