@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import test from "node:test";
-import { alternatives, bits, branchAt, cells, idsOf, spelled, step, visible } from "../src/lib/tokens.js";
+import { alternatives, bits, branchAt, cellReader, idsOf, spelled, step, visible } from "../src/lib/tokens.js";
 
 const token = (bytes, logprob = Math.log(0.5), others = []) => {
   const list = typeof bytes === "string" ? [...new TextEncoder().encode(bytes)] : bytes;
@@ -15,19 +15,17 @@ test("a coin's toss is one bit, and steps double", () => {
 });
 
 test("halves of a character are one cell, and bytes that are none are shown", () => {
-  assert.deepEqual(cells([token("caf"), token(first), token(second), token("!")]), [
-    { text: "caf", from: 0, to: 1 },
-    { text: "é", from: 1, to: 3 },
-    { text: "!", from: 3, to: 4 },
+  const told = (tokens) => cellReader()(tokens).map((cell) => [cell.text, cell.from, cell.tokens.length]);
+  assert.deepEqual(told([token("caf"), token(first), token(second), token("!")]), [
+    ["caf", 0, 1],
+    ["é", 1, 2],
+    ["!", 3, 1],
   ]);
-  assert.deepEqual(
-    cells([token([0xff]), token("a")]).map((cell) => cell.text),
-    ["�", "a"],
-  );
-  assert.deepEqual(
-    cells([token(first)]).map((cell) => cell.text),
-    ["�"],
-  );
+  assert.deepEqual(told([token([0xff]), token("a")]), [
+    ["�", 0, 1],
+    ["a", 1, 1],
+  ]);
+  assert.equal(cellReader()([token(first), token(second)])[0].surprise, 2); // a bit each
 });
 
 test("a branch holds what stood before and the token that was chosen", () => {
@@ -63,4 +61,18 @@ test("blanks can be seen", () => {
   assert.equal(visible("\n\n"), "↵↵");
   assert.equal(visible("a b"), "a b");
   assert.equal(visible("  "), "␣␣");
+});
+
+test("cells of tokens that grow are those of the whole, and old ones are the same objects", () => {
+  const tokens = [..."Grüße, 世界! 🦊."].flatMap((sign) =>
+    [...new TextEncoder().encode(sign)].map((byte) => token([byte])),
+  );
+  const read = cellReader();
+  const plain = (list) => list.map(({ text, from }) => [text, from]);
+  for (let end = 1; end <= tokens.length; end += 1) {
+    assert.deepEqual(plain(read(tokens.slice(0, end))), plain(cellReader()(tokens.slice(0, end))), `after ${end}`);
+  }
+  const [first] = read(tokens);
+  assert.equal(read([...tokens, token("x")])[0], first);
+  assert.deepEqual(plain(read([token("b"), ...tokens])), plain(cellReader()([token("b"), ...tokens])));
 });

@@ -240,14 +240,14 @@ class Pen {
     update(this.conversation, (now) => tree.patch(now, this.id, fields));
   }
 
-  /** Tokens made, tokens a second after the first one, seconds until the first; null before there is one. */
+  /** Tokens made, tokens a second after the first (null where too few tell), seconds until it; null before there is one. */
   stats() {
     if (!this.first) return null;
     const made = this.usage?.completion_tokens ?? (this.tokens.length - this.had || this.pieces);
     const seconds = (this.last - this.first) / 1000;
     return {
       tokens: made,
-      rate: made > 1 && seconds > 0 ? (made - 1) / seconds : null,
+      rate: made >= 10 && seconds > 0.05 ? (made - 1) / seconds : null,
       wait: (this.first - this.began) / 1000,
     };
   }

@@ -29,23 +29,40 @@ export function decode(bytes) {
 }
 
 /**
- * Return tokens as cells {text, from, to}: one token each, but several where a character is spread over them.
- * Bytes that never become a character are shown as �.
+ * Return a function that returns tokens as cells {text, tokens, from, surprise, probability}: one token each, but several
+ * where a character is spread over them. Bytes that never become a character are shown as �.
+ *
+ * For tokens that grow: cells that are as they were are the same objects, so the page need not look at them again.
  */
-export function cells(tokens) {
+export function cellReader() {
+  let known = [];
+  return (tokens) => {
+    const held = ({ tokens: mine, from }) => mine.every((token, i) => token === tokens[from + i]);
+    const differs = known.findIndex((cell) => !held(cell));
+    // The last few may wait for the rest of a character.
+    const kept = known.slice(0, Math.min(differs < 0 ? known.length : differs, Math.max(0, known.length - LONGEST)));
+    const begin = kept.length ? kept.at(-1).from + kept.at(-1).tokens.length : 0;
+    known = [...kept, ...cells(tokens, begin)];
+    return known;
+  };
+}
+
+const LONGEST = 4; // bytes of a character, so tokens of one
+
+function cells(tokens, begin) {
   const found = [];
-  for (let from = 0; from < tokens.length;) {
-    let to = from + 1;
-    let held = [...tokens[from].bytes];
-    let text = decode(held);
-    while (text === null && to < tokens.length && to - from < 4) {
-      held = held.concat(tokens[to].bytes);
-      text = decode(held);
-      to += 1;
+  for (let from = begin; from < tokens.length;) {
+    let size = 1;
+    let text = decode(tokens[from].bytes);
+    while (text === null && from + size < tokens.length && size < LONGEST) {
+      size += 1;
+      text = decode(tokens.slice(from, from + size).flatMap((token) => token.bytes));
     }
-    if (text === null) [text, to] = [lenient.decode(new Uint8Array(tokens[from].bytes)), from + 1];
-    found.push({ text, from, to });
-    from = to;
+    if (text === null) [text, size] = [lenient.decode(new Uint8Array(tokens[from].bytes)), 1];
+    const mine = tokens.slice(from, from + size);
+    const logprob = mine.reduce((sum, token) => sum + token.logprob, 0);
+    found.push({ text, tokens: mine, from, surprise: bits({ logprob }), probability: Math.exp(logprob) });
+    from += size;
   }
   return found;
 }
