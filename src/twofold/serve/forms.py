@@ -1,5 +1,6 @@
 """What form an answer must have: a JSON Schema, any JSON, calls of tools, or none."""
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -32,14 +33,14 @@ def form(
     if not tools and schema is None:
         return None
     grammars: Grammars = served.grammars
+    made: Form = grammars.json
     if tools:
         answer = {"type": "object"} if schema is True else schema if isinstance(schema, Mapping) else None
-        return lambda: grammars.tool_calls(tools, choice, parallel=parallel, answer=answer)
-    if schema is True:
-        return grammars.json
-    if isinstance(schema, Mapping):
-        return lambda: grammars.json_schema(schema)
-    return None
+        made = functools.partial(grammars.tool_calls, tools, choice, parallel=parallel, answer=answer)
+    elif isinstance(schema, Mapping):
+        made = functools.partial(grammars.json_schema, schema)
+    made()  # compiled here, in a thread of its own, and remembered: who is writing need not wait for it
+    return made
 
 
 def choose(tools: Tools, choice: str) -> Tools:

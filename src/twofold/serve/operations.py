@@ -25,6 +25,7 @@ from twofold.serve.request import Request
 from twofold.serve.state import State
 
 log = logging.getLogger("twofold.serve")
+_LARGE = 1 << 16  # bytes of a body that takes its time to be read
 Result = Mapping[str, Any] | list[Any] | str | AsyncIterator[str]
 
 
@@ -119,12 +120,8 @@ class _Endpoint:
                         raise _too_large(most)
         except TimeoutError:
             raise Refusal("slow", "The body of the request took too long to arrive.") from None
-        try:
-            value = json.loads(b"".join(parts) or b"{}")
-        except (ValueError, RecursionError) as error:
-            raise Refusal("invalid", f"The body is not JSON: {str(error)[:200]}.") from None
-        checked: dict[str, Any] = fields.check(takes, value)
-        return checked
+        body = b"".join(parts)
+        return _read(takes, body) if len(body) < _LARGE else await asyncio.to_thread(_read, takes, body)
 
     def _refuse(self, error: Exception) -> Response:
         no = refusal(error)
@@ -160,6 +157,16 @@ class _Endpoint:
             if no.kind == "bug":
                 log.error("%s %s", self.operation.path, no, exc_info=error)
             await one(self.family.broken(no), more=False)
+
+
+def _read(takes: fields.Schema, body: bytes) -> dict[str, Any]:
+    """Return what a body says. Raises Refusal when it is no JSON, or not as asked."""
+    try:
+        value = json.loads(body or b"{}")
+    except (ValueError, RecursionError) as error:
+        raise Refusal("invalid", f"The body is not JSON: {str(error)[:200]}.") from None
+    checked: dict[str, Any] = fields.check(takes, value)
+    return checked
 
 
 class _Status:

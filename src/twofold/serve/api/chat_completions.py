@@ -73,7 +73,7 @@ TAKES = record(
 async def answer(request: Request) -> Result:
     """Return the completion, or a stream of its chunks."""
     served = await request.model()
-    wish = _wish(request, served)
+    wish = await asyncio.to_thread(_wish, request, served)
     replies = [
         request.reply(served, dataclasses.replace(wish, sampler=asking.reseeded(wish.sampler, index)))
         for index in range(request.body.get("n") or 1)

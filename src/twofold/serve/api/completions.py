@@ -57,7 +57,9 @@ async def answer(request: Request) -> Result:
         raise Refusal("invalid", f"A request takes 1 to {settings.items} completions.", where="prompt")
     replies = []
     for prompt in prompts:
-        ids = asking.raw_ids(served, prompt) if isinstance(prompt, str) else prompt
+        ids = prompt
+        if isinstance(prompt, str):
+            ids = await asyncio.to_thread(asking.raw_ids, served, prompt)
         wish = _wish(request, ids, served.engine.context, served.name)
         for index in range(each):
             sampler = asking.reseeded(wish.sampler, index)

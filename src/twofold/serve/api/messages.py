@@ -4,6 +4,7 @@ Pictures, documents and tools that run at Anthropic are refused. A last message 
 with, as there. `output_config.format` (or `output_format`) of type json_schema is followed.
 """
 
+import asyncio
 import json
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
@@ -100,7 +101,8 @@ async def answer(request: Request) -> Result:
     """Return the message, or a stream of the events that it is made of."""
     body, settings = request.body, request.state.settings
     served = await request.model()
-    wish = _turn(
+    wish = await asyncio.to_thread(
+        _turn,
         request,
         served,
         schema=openai.format_of((body.get("output_config") or {}).get("format") or body.get("output_format")),
@@ -127,7 +129,8 @@ async def answer(request: Request) -> Result:
 async def count(request: Request) -> Result:
     """Return how many tokens the messages are."""
     served = await request.model()
-    return {"input_tokens": len(_turn(request, served).ids)}
+    wish = await asyncio.to_thread(_turn, request, served)
+    return {"input_tokens": len(wish.ids)}
 
 
 def _turn(request: Request, served: Served, **how: Any) -> asking.Wish:

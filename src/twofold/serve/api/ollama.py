@@ -4,6 +4,7 @@ Streams are lines of JSON. Models are neither made nor fetched here (`twofold pu
 refused; `context`, the state that /api/generate could hand back, is not kept.
 """
 
+import asyncio
 import datetime
 import hashlib
 import json
@@ -104,7 +105,8 @@ async def chat(request: Request) -> Result:
         _no_pictures(message)
     tools = [{"type": "function", **tool} for tool in body.get("tools") or ()]
     messages = [{**message, "content": message.get("content") or ""} for message in body["messages"]]
-    wish = asking.turn(
+    wish = await asyncio.to_thread(
+        asking.turn,
         request,
         served,
         messages,
@@ -127,16 +129,16 @@ async def generate(request: Request) -> Result:
     if body.get("suffix"):
         raise Refusal("invalid", "`suffix` is not offered: a text is only continued.", where="suffix")
     if body.get("raw") or not served.engine.tokenizer.vocabulary.chat_template:
-        ids = asking.raw_ids(served, body["prompt"])
+        ids = await asyncio.to_thread(asking.raw_ids, served, body["prompt"])
         how = _how(request)
-        how["constraint"] = forms.form(served, how.pop("schema"), (), "auto")
+        how["constraint"] = await asyncio.to_thread(forms.form, served, how.pop("schema"), (), "auto")
         how["max_tokens"] = asking.room(served, ids, how["max_tokens"], request.state.settings)
         how.pop("thoughts")
         wish = asking.Wish(ids=ids, owner=request.owner, chat=False, **how)
     else:
         system = [{"role": "system", "content": body["system"]}] if body.get("system") else []
         messages = [*system, {"role": "user", "content": body["prompt"]}]
-        wish = asking.turn(request, served, messages, **_how(request))
+        wish = await asyncio.to_thread(asking.turn, request, served, messages, **_how(request))
     return await _answer(request, request.reply(served, wish), _generate_piece, began, loaded)
 
 

@@ -5,6 +5,7 @@ and GET finds it; a restart forgets them. Not covered: tools that OpenAI runs it
 responses in the background.
 """
 
+import asyncio
 import time
 from collections import OrderedDict
 from collections.abc import AsyncIterator
@@ -111,7 +112,8 @@ async def answer(request: Request) -> Result:
     system = [{"role": "system", "content": body["instructions"]}] if body.get("instructions") else []
     choice = body.get("tool_choice") or "auto"
     with_logprobs = _INCLUDE in (body.get("include") or ())
-    wish = asking.turn(
+    wish = await asyncio.to_thread(
+        asking.turn,
         request,
         served,
         [*system, *messages],

@@ -4,6 +4,7 @@ By these lm-evaluation-harness needs no tokenizer of its own. As in /v1/completi
 control token in `prompt` is one.
 """
 
+import asyncio
 from typing import Any
 
 from twofold.serve import asking, openai
@@ -34,13 +35,13 @@ async def tokenize(request: Request) -> Result:
     served = await request.model()
     tokenizer = served.engine.tokenizer
     if body.get("messages"):
-        ids = asking.chat_ids(served, body["messages"])
+        ids = await asyncio.to_thread(asking.chat_ids, served, body["messages"])
     elif body.get("prompt") is None:
         raise Refusal("invalid", "There is neither a `prompt` nor `messages`.", where="prompt")
     elif body.get("add_special_tokens") is False:
-        ids = tokenizer.encode(body["prompt"], specials=True)
+        ids = await asyncio.to_thread(tokenizer.encode, body["prompt"], specials=True)
     else:
-        ids = asking.raw_ids(served, body["prompt"])
+        ids = await asyncio.to_thread(asking.raw_ids, served, body["prompt"])
     found: dict[str, Any] = {"count": len(ids), "max_model_len": served.engine.context, "tokens": ids}
     if body.get("return_token_strs"):
         found["token_strs"] = [tokenizer.token_bytes(token).decode("utf-8", "replace") for token in ids]
