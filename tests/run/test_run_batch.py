@@ -8,7 +8,6 @@ from tiny_models import random_model
 from twofold import run
 from twofold.base.errors import UsageError
 from twofold.run import Sampler, answers, open_model
-from twofold.run.batch import choose
 
 MODEL = random_model("qwen3")
 COMMON = MODEL.tokenizer.encode("The ferry leaves at seven, and the harbour wakes an hour before it.")
@@ -70,14 +69,6 @@ def test_an_answer_ends_with_the_room(engine):
     for prompts, seeds in (([[]], [0]), ([long + long], [0]), ([long], [])):
         with pytest.raises(UsageError):
             answers(engine, prompts, max_tokens=5, seeds=seeds)
-
-
-def test_draws_follow_the_probabilities():
-    logits = np.log(np.array([[0.5, 0.3, 0.2]], np.float32)).repeat(20000, 0)
-    chance = (np.arange(20000) + 0.5) / 20000
-    tokens, log_p = choose(logits, 1.0, chance)
-    assert np.allclose(np.bincount(tokens) / 20000, [0.5, 0.3, 0.2], atol=1e-3)
-    np.testing.assert_allclose(np.exp(log_p[[0, 12000, 19000]]), [0.5, 0.3, 0.2], rtol=1e-5)
 
 
 @pytest.mark.parametrize("kind", ["F32", "BF16", "Q8_0"])

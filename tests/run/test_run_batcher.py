@@ -231,6 +231,14 @@ def test_owners_get_equal_shares():
     batcher.close()
 
 
+def test_owners_who_have_gone_are_forgotten():
+    batcher = Batcher(engine_of(4))
+    for n in range(600):
+        read(batcher.submit(Ask(ids=[5], max_tokens=1, owner=f"owner {n}")))
+    assert len(batcher._served) < 300
+    batcher.close()
+
+
 def test_who_asks_for_what_cannot_be_is_told(gated):
     batcher, gate = gated
     for ids in ([], [1] * 129, [1, 384], [-1]):

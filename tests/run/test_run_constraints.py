@@ -177,6 +177,25 @@ def test_a_choice_between_text_and_calls(family):
     assert b"<tool_call>" in tokenizer.decode_bytes(let_in)  # and the name of no tool
 
 
+@pytest.mark.parametrize("family", FAMILIES)
+def test_calls_beside_a_form_for_the_answer(family):
+    tokenizer, schema = MODELS[family].tokenizer, {"enum": [{"city": "Rome"}, "none"]}
+    for said, fits in (
+        ('{"city": "Rome"}', True),
+        ('"none"', True),
+        ('<tool_call>\n{"name": "now", "arguments": {}}\n</tool_call>', True),
+        ("Rome", False),
+    ):
+        constraint = GRAMMARS[family].tool_calls(TOOLS, answer=schema)
+        ids = without_space(tokenizer, tokenizer.encode(said, specials=True))
+        passed = 0
+        while passed < len(ids) and constraint.mask()[ids[passed]]:
+            constraint.take(ids[passed])
+            passed += 1
+        assert (passed == len(ids)) == fits
+        assert not fits or constraint.done or constraint.mask()[min(tokenizer.stop_ids)]
+
+
 def without_space(tokenizer, ids):
     """Return ids without the space that SentencePiece puts in front of a text."""
     return ids[1:] if tokenizer.token_bytes(ids[0]) == b" " else ids

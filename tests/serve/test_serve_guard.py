@@ -116,6 +116,12 @@ def test_answers_have_careful_headers(serving: Serving) -> None:
         assert "server" not in headers
 
 
+def test_names_that_were_let_in_are_welcome(tiny: Path) -> None:
+    with serve(tiny, hosts=["proxy.example"]) as running:
+        assert running.http.get("/v1/models", headers={"Host": "proxy.example"}).status_code == 200
+        assert running.http.get("/v1/models", headers={"Host": "other.example"}).status_code == 403
+
+
 # --- what cannot be answered
 
 
@@ -176,9 +182,10 @@ def test_a_head_that_does_not_come_ends_the_connection(tiny: Path) -> None:
                 slow.sendall(start)
                 assert slow.recv(100) == b""
         with connect(running) as slow:  # also when it was a good client before
-            slow.sendall(b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\nGET /hea")
-            while slow.recv(1000):
-                pass
+            slow.sendall(b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            assert b'"ok"' in slow.recv(1000)
+            slow.sendall(b"GET /hea")
+            assert slow.recv(1000) == b""
 
 
 def test_a_body_that_does_not_come_is_refused(tiny: Path) -> None:

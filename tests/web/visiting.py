@@ -21,6 +21,12 @@ class Visit:
         if not request.url.startswith((self.web.url, "blob:")):
             self.wrongs.append(f"a request to {request.url}")
 
+    def always_likeliest(self) -> None:
+        """Let answers take the likeliest token each time, so that they are the same at every run."""
+        self.page.add_init_script(
+            "localStorage['twofold.settings'] ??= JSON.stringify({sampling: {temperature: 0}})"
+        )
+
     def open(self, name: str = "chat") -> Any:
         """Return the page, at #/name."""
         self.page.goto(f"{self.web.url}/#/{name}")
@@ -32,5 +38,5 @@ class Visit:
         page.get_by_label("Model", exact=True).select_option(model)
         page.get_by_label("Message", exact=True).fill(text)
         page.keyboard.press("Enter")
-        page.get_by_role("button", name="Again").wait_for()
+        page.get_by_role("button", name="Again", exact=True).wait_for()
         return page

@@ -1,6 +1,5 @@
 """Printing tokens as they are made: whole characters only, controls made safe, thinking dimmed."""
 
-import codecs
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -11,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from twofold.cli import terminal
-from twofold.tokens.vocabulary import CONTROL
+from twofold.tokens.speech import CLOSE, OPEN, Characters
 
 if TYPE_CHECKING:
     from twofold.run import Step
@@ -49,7 +48,7 @@ class Printer:
 
         `colour`: dim the model's thinking. `strip`: leave out white space at the very start.
         """
-        decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
+        characters = Characters(self._tokenizer)
         start = time.perf_counter()
         try:
             for step in steps:
@@ -57,22 +56,20 @@ class Printer:
                 if step.id in self._stop:
                     self.stopped = True
                     break
-                self._show(step.id, decoder, colour=colour, strip=strip)
+                self._show(step.id, characters, colour=colour, strip=strip)
         except KeyboardInterrupt:
             self.interrupted = True
-        self._say(decoder.decode(b"", final=True))
+        self._say(characters.end())
         self.write.flush()
         if colour:
             self.write(PLAIN)
         self.seconds = time.perf_counter() - start
 
-    def _show(self, token: int, decoder: codecs.IncrementalDecoder, *, colour: bool, strip: bool) -> None:
+    def _show(self, token: int, characters: Characters, *, colour: bool, strip: bool) -> None:
         name = self._tokenizer.vocabulary.tokens[token]
-        if colour and name in ("<think>", "</think>"):
-            self.write(DIM if name == "<think>" else PLAIN)
-        if self._tokenizer.vocabulary.types[token] == CONTROL:  # structure, not text
-            return
-        piece = decoder.decode(self._tokenizer.token_bytes(token))
+        if colour and name in (OPEN, CLOSE):
+            self.write(DIM if name == OPEN else PLAIN)
+        piece = characters.take(token)
         self._say(piece.lstrip() if strip and not self.text else piece)
 
     def _say(self, piece: str) -> None:

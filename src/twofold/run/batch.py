@@ -9,14 +9,16 @@ same bits for a token in any batch).
 Not covered: top-k, top-p and penalties, under which the probability drawn from is not the model's.
 """
 
+import math
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from twofold.base.errors import UsageError
+from twofold.run.sampling import Sampler
 
 if TYPE_CHECKING:
     from twofold.run.engine import Engine
@@ -73,8 +75,8 @@ class _Writer:
         stop: frozenset[int],
     ) -> None:
         self.engine, self.prompts, self.most, self.stop = engine, prompts, most, stop
-        self.temperature = temperature
-        self.states = np.array([seed & (1 << 64) - 1 for seed in seeds], np.uint64)
+        self.sampler = Sampler(temperature=temperature)
+        self.states = [seed & (1 << 64) - 1 for seed in seeds]
         self.found = [Answer([], [], False) for _ in prompts]
         # Equal prompts come one after the other.
         self.waiting = sorted(range(len(prompts)), key=lambda index: list(prompts[index]), reverse=True)
@@ -142,15 +144,14 @@ class _Writer:
         self._choose(logits, rows)
 
     def _choose(self, logits: Floats, rows: list[tuple[int, int]]) -> None:
-        indices = [self.open[sequence] for sequence, _ in rows]
-        chance_N = _uniform(self.states, np.array(indices))
-        token_N, log_p_N = choose(logits[[row for _, row in rows]], self.temperature, chance_N)
-        for (sequence, _), index, token, log_p in zip(
-            rows, indices, token_N.tolist(), log_p_N.tolist(), strict=True
-        ):
+        for sequence, row in rows:
+            index = self.open[sequence]
+            token, p_V, self.states[index] = self.engine.runner.choose(
+                logits[row], self.sampler, (), self.states[index]
+            )
             answer = self.found[index]
             answer.ids.append(token)
-            answer.log_p.append(log_p)
+            answer.log_p.append(math.log(p_V[token]))
             full = len(self.prompts[index]) + len(answer.ids) >= self.engine.context
             if token in self.stop:
                 self.found[index] = Answer(answer.ids, answer.log_p, True)
@@ -158,34 +159,3 @@ class _Writer:
                 continue
             del self.open[sequence]
             self.free.append(sequence)
-
-
-def choose(
-    logits_NV: Floats, temperature: float, chance_N: NDArray[np.float64]
-) -> tuple[NDArray[np.int64], Floats]:
-    """Return a token per row and the logarithm of its probability; `chance_N` are numbers in [0, 1).
-
-    With temperature 0 the likeliest token, and its probability at temperature 1.
-    """
-    scores_NV = logits_NV / np.float32(temperature or 1)
-    scores_NV -= scores_NV.max(1, keepdims=True)
-    p_NV = np.exp(scores_NV)
-    sums_NV = p_NV.cumsum(1, dtype=np.float64)
-    if temperature == 0:
-        token_N = logits_NV.argmax(1)
-    else:
-        token_N = (sums_NV <= chance_N[:, None] * sums_NV[:, -1:]).sum(1)
-        token_N = np.minimum(token_N, logits_NV.shape[1] - 1)
-    picked_N = scores_NV[np.arange(len(token_N)), token_N]
-    return token_N, (picked_N - np.log(sums_NV[:, -1])).astype(np.float32)
-
-
-def _uniform(states: NDArray[np.uint64], indices: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Return a number in [0, 1) from each state at `indices`, which moves on (sampling.splitmix64)."""
-    with np.errstate(over="ignore"):
-        states[indices] += np.uint64(0x9E3779B97F4A7C15)
-        z: NDArray[Any] = states[indices]
-        z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-        z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    drawn: NDArray[np.float64] = ((z ^ (z >> np.uint64(31))) >> np.uint64(11)).astype(np.float64)
-    return drawn * 2.0**-53

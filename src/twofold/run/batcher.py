@@ -28,6 +28,7 @@ _STALL_S = 0.05  # how long a step may read while answers wait for it
 _LEAST = 16  # tokens that a step may read in any case
 _ECHOED = 64  # tokens that are read back in a step: each has logits
 _WORTH_WAITING = 32  # tokens in common with a prompt that is being read, for which another waits
+_OWNERS = 256  # of whom it is known when they were last served
 _LOSS = 64  # tokens that a sequence may lose to one that goes on otherwise; else another gives way
 
 
@@ -172,6 +173,8 @@ class Batcher:
             self._free(newest)
             self._waiting.setdefault(newest.ask.owner, deque()).appendleft(newest)
             self._counts["pauses"] += 1
+        if len(self._served) > _OWNERS:  # those who have gone are forgotten
+            self._served = {name: when for name, when in self._served.items() if name in self._waiting}
         self._served[owner] = time.monotonic()
         self._begin(self._waiting[owner].popleft())
         if not self._waiting[owner]:

@@ -284,3 +284,12 @@ static inline double mass(const float *p, long n, float least) { /* the sum of t
     MANY sum += lanes[l];
     return sum;
 }
+typedef struct { float p; int id; } Choice;
+static inline int above(const float *p, long n, float least, Choice *out) { /* those at least so large, in order */
+    int count = 0;
+    for (long i = 0; i < n; i += 64) {
+        int found = i + 64 > n; if (!found) MANY found |= p[i + l] >= least; /* most blocks have none */
+        for (long j = i; found && j < n && j < i + 64; j++) if (p[j] >= least) out[count++] = (Choice){p[j], j};
+    }
+    return count;
+}

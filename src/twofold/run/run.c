@@ -580,7 +580,6 @@ Model *tf_open(const char *path, char *error, size_t error_size) { /* NULL, and 
 const char *tf_kernel(const Model *m) { return m->kernel.name; }
 
 /* ---- (5) Choosing the next token. -------------------------------------------------------------------------------- */
-typedef struct { float p; int id; } Choice;
 typedef struct { float temperature, top_p, min_p, penalty; int top_k, n_recent; const int *recent; } Sampling;
 static int likelier(Choice a, Choice b) { return a.p != b.p ? a.p > b.p : a.id < b.id; }
 static void sift(Choice *heap, int i, int n) { /* mends a heap, likeliest first, whose i-th may be too likely or not */
@@ -607,9 +606,8 @@ int tf_sample(float *logits, int V, const Sampling *s, uint64_t *state, Choice *
         for (; i < V && u >= 0; i++) if (logits[i] >= least) u -= logits[i], best = i;
         return best;
     }
-    float share = 1.0f / 16; do { /* only those above a bound, which sinks until all that will be kept are among them */
-        n = 0, bound = fmaxf(share * logits[best], least), share *= share;
-        for (i = 0; i < V; i++) if (logits[i] >= bound) room[n++] = (Choice){logits[i], i};
+    float share = 0.25f; do { /* only those above a bound, which sinks until all that will be kept are among them */
+        bound = fmaxf(share * logits[best], least), share *= share, n = above(logits, V, bound, room);
     } while (bound > least && n < k && (s->top_p >= 1 || mass(logits, V, bound) <= s->top_p));
     for (i = n / 2; i--;) sift(room, i, n);
     for (k = n < k ? n : k; taken < k && (kept < s->top_p || s->top_p >= 1); taken++) { /* from the top to the end */

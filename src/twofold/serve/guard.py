@@ -59,13 +59,12 @@ class Guard:
         await self.app(scope, receive, safe)  # type: ignore[arg-type]
 
     def _check(self, path: str, method: str, headers: Headers) -> None:
-        if self.state.settings.loopback and _host(headers.get("host", "")) not in LOOPBACK:
-            raise Refusal(
-                "forbidden", "This server answers only to this machine's own names, such as localhost."
-            )
+        settings = self.state.settings
+        if settings.loopback and _host(headers.get("host", "")) not in (*LOOPBACK, *(settings.hosts or ())):
+            raise Refusal("forbidden", "It answers to localhost only; `--set hosts=[NAME]` adds a name.")
         origin = headers.get("origin")
         if origin is not None and not self._welcome(origin, headers.get("host", "")):
-            raise Refusal("forbidden", "This web page may not ask here; `--set origins=[PAGE]` would let it.")
+            raise Refusal("forbidden", "This web page may not ask here; `--set origins=[PAGE]` lets it.")
         if self.state.key is not None and method != "OPTIONS" and self._locked(path):
             given = headers.get("authorization", "").removeprefix("Bearer ") or headers.get("x-api-key", "")
             if not hmac.compare_digest(given.encode(), self.state.key.encode()):

@@ -16,6 +16,8 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from twofold.base.errors import TwofoldError
 from twofold.serve.settings import Settings
 
+_IDLE_S = 75  # that a connection may rest between requests: longer than clients' own, lest one is cut off
+
 
 def _protocol(patience_s: float) -> type[H11Protocol]:
     """Return uvicorn's protocol, which hangs up on a client that does not finish the head of its request."""
@@ -64,7 +66,7 @@ def server(app: ASGIApp, settings: Settings) -> uvicorn.Server:
         access_log=False,
         server_header=False,
         limit_concurrency=settings.connections,
-        timeout_keep_alive=max(1, round(settings.patience_s)),
+        timeout_keep_alive=_IDLE_S,
         timeout_graceful_shutdown=max(1, round(settings.grace_s)),
         h11_max_incomplete_event_size=64 * 1024,
     )

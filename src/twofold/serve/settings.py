@@ -15,7 +15,7 @@ class Settings:
     model; `items`: answers or texts a request may ask for. `patience_s`: seconds that a client may take
     to send its request, or to take a piece of the answer; `grace_s`: that answers may still take when the
     server stops. `preload`: load the first model at the start. `origins`: web pages besides the server's own
-    that may ask.
+    that may ask. `hosts`: names under which it may be asked besides those of the loopback, as behind a proxy.
     """
 
     host: str = "127.0.0.1"
@@ -35,6 +35,7 @@ class Settings:
     grace_s: float = 10.0
     preload: bool = True
     origins: list[str] | None = None
+    hosts: list[str] | None = None
 
     def __post_init__(self) -> None:
         if not 0 <= self.port <= 65535:

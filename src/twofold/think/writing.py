@@ -21,8 +21,7 @@ from twofold.run import Sampler
 from twofold.think.branches import Branch, Branches
 from twofold.think.choosing import Candidate
 from twofold.tokens import Tokenizer
-
-OPEN, CLOSE = "<think>", "</think>"
+from twofold.tokens.speech import CLOSE, OPEN
 
 
 class Thoughts:

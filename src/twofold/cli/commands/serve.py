@@ -16,9 +16,7 @@ EXAMPLE = ("twofold serve", "answer OpenAI, Anthropic and Ollama clients, and op
 def command(
     model: Annotated[
         list[str] | None,
-        typer.Argument(
-            metavar="[MODEL]...", help="What to serve; default: every model that has a name here."
-        ),
+        typer.Argument(metavar="MODEL", help="What to serve; default: every model that has a name here."),
     ] = None,
     port: Annotated[
         int | None, typer.Option("--port", "-p", metavar="P", help="Where to listen; default: 8080.")
@@ -51,9 +49,9 @@ def command(
     ] = False,
     settings: models.Settings = None,
 ) -> None:
-    """Serve models over HTTP until Ctrl-C, to this machine only unless told otherwise. Nothing leaves it.
+    """Serve models over HTTP until Ctrl-C: to this machine only, unless told otherwise.
 
-    OpenAI's clients use the address with /v1, Anthropic's and Ollama's the address itself, browsers too.
+    Clients of OpenAI take the address with /v1; those of Anthropic and Ollama, and browsers, as it is.
     """
     import contextlib
     import signal
@@ -85,7 +83,7 @@ def command(
     served = state.models.names()
     notes.print(f"Serving {', '.join(served[:8])} at {where} (Ctrl-C stops).", markup=False, soft_wrap=True)
     notes.print(
-        f"[dim]OpenAI clients: {where}/v1 · Anthropic and Ollama clients, and browsers: {where}[/]",
+        f"[dim]Clients of OpenAI: {where}/v1 · of Anthropic and Ollama, and browsers: {where}[/]",
         soft_wrap=True,
     )
     if browse and (sys.platform == "darwin" or {"DISPLAY", "WAYLAND_DISPLAY"} & set(os.environ)):
