@@ -58,9 +58,9 @@ def test_editing_and_asking_again_make_branches(visit: Any) -> None:
     page.get_by_label("Edit the message").fill("What is your name?")
     page.get_by_role("button", name="Send as a new branch").click()
     page.get_by_text("2/2").wait_for()
-    page.get_by_role("button", name="Again").click()
+    page.get_by_role("button", name="Again", exact=True).click()
     answer(page).get_by_text("2/2").wait_for()
-    page.get_by_role("button", name="Again").wait_for()
+    page.get_by_role("button", name="Again", exact=True).wait_for()
     assert page.locator("article.mine p.words").inner_text() == "What is your name?"
     page.locator("article.mine").get_by_role("button", name="Previous branch").click()
     assert page.locator("article.mine p.words").inner_text() == "Hi!"
@@ -69,6 +69,7 @@ def test_editing_and_asking_again_make_branches(visit: Any) -> None:
 
 
 def test_the_lens_shows_what_else_could_have_stood_there(visit: Any) -> None:
+    visit.always_likeliest()
     page = visit.ask("Tell me a story.")
     text = answer(page).locator(".markdown").inner_text()
     page.get_by_role("button", name="Lens").click()
@@ -86,7 +87,7 @@ def test_the_lens_shows_what_else_could_have_stood_there(visit: Any) -> None:
         other.click()
     assert len(request.value.post_data_json["continue_tokens"]) == 3  # goes on by ids, so exactly
     answer(page).get_by_text("2/2").wait_for()
-    page.get_by_role("button", name="Again").wait_for()
+    page.get_by_role("button", name="Again", exact=True).wait_for()
     written = "".join(page.locator("[data-cell]").all_text_contents())
     assert written.startswith(before + chosen)
     assert page.locator("[data-cell].chosen").text_content() == chosen
@@ -119,7 +120,7 @@ def test_settings_and_files_reach_the_model(visit: Any, tmp_path: Path) -> None:
     page.get_by_text("picture.png is no text").wait_for()
     page.get_by_label("Message", exact=True).fill("What colour?")
     page.keyboard.press("Enter")
-    page.get_by_role("button", name="Again").wait_for()
+    page.get_by_role("button", name="Again", exact=True).wait_for()
     assert sent[0]["temperature"] == 0.25
     assert sent[0]["messages"] == [
         {"role": "system", "content": "Be short."},
@@ -133,7 +134,7 @@ def test_conversations_go_out_and_come_back_as_a_conversation_file(visit: Any, t
     page.get_by_label("Edit the message").fill("Bye!")
     page.keyboard.press("Enter")
     page.get_by_text("2/2").wait_for()
-    page.get_by_role("button", name="Again").wait_for()
+    page.get_by_role("button", name="Again", exact=True).wait_for()
     with page.expect_download() as download:
         page.get_by_role("button", name="Export all").click()
     path = tmp_path / "out.jsonl"

@@ -11,7 +11,7 @@ class Visit:
     def __init__(self, browser: Any, web: Serving, **options: Any) -> None:
         self.web, self.wrongs = web, []
         self.context = browser.new_context(accept_downloads=True, **options)
-        self.context.set_default_timeout(10_000)
+        self.context.set_default_timeout(20_000)
         self.page = self.context.new_page()
         self.page.on("request", self._request)
         self.page.on("console", lambda said: said.type == "error" and self.wrongs.append(said.text))
@@ -20,6 +20,12 @@ class Visit:
     def _request(self, request: Any) -> None:
         if not request.url.startswith((self.web.url, "blob:")):
             self.wrongs.append(f"a request to {request.url}")
+
+    def always_likeliest(self) -> None:
+        """Let answers take the likeliest token each time, so that they are the same at every run."""
+        self.page.add_init_script(
+            "localStorage['twofold.settings'] ??= JSON.stringify({sampling: {temperature: 0}})"
+        )
 
     def open(self, name: str = "chat") -> Any:
         """Return the page, at #/name."""
@@ -32,5 +38,5 @@ class Visit:
         page.get_by_label("Model", exact=True).select_option(model)
         page.get_by_label("Message", exact=True).fill(text)
         page.keyboard.press("Enter")
-        page.get_by_role("button", name="Again").wait_for()
+        page.get_by_role("button", name="Again", exact=True).wait_for()
         return page

@@ -240,16 +240,16 @@ class Pen {
     update(this.conversation, (now) => tree.patch(now, this.id, fields));
   }
 
-  /** Tokens made, tokens a second after the first (null where too few tell), seconds until it; null before there is one. */
+  /**
+   * Tokens made, tokens a second after the first, seconds until it; null before there is one. What comes all at once tells
+   * no rate by itself: then the wait is counted in, and a handful of tokens tells none at all.
+   */
   stats() {
     if (!this.first) return null;
     const made = this.usage?.completion_tokens ?? (this.tokens.length - this.had || this.pieces);
-    const seconds = (this.last - this.first) / 1000;
-    return {
-      tokens: made,
-      rate: made >= 10 && seconds > 0.05 ? (made - 1) / seconds : null,
-      wait: (this.first - this.began) / 1000,
-    };
+    const [writing, all] = [this.last - this.first, this.last - this.began].map((ms) => ms / 1000);
+    const rate = writing > 0.05 ? (made - 1) / writing : made / all;
+    return { tokens: made, rate: made >= 10 ? rate : null, wait: (this.first - this.began) / 1000 };
   }
 }
 
