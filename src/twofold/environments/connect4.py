@@ -11,6 +11,11 @@ from; with the marks it has eight, of which seven follow one rule. Thoughts do n
 model may do without them. What the teacher shows are positions of any kind, not its own games: there hardly
 anything is ever left to see, since both sides stop each other at once (docs/log.md).
 
+The board is seven words, one a column from left to right, stones from the bottom up: x the model's, o the
+other's, and `-` a column without any. The bars at both ends make all words alike for a tokenizer, which keeps
+the space before a word with the word. Model and teacher see whole positions, so each turn is a question of
+its own. Not covered: teachers who look further ahead.
+
 Boards are two numbers, the stones of either side, with 7 bits a column (six cells and an empty one above), so
 that lines are found by shifting (Tromp's fhourstones, tromp.github.io/c4).
 """

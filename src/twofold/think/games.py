@@ -237,7 +237,8 @@ class ModelLiking:
         thoughts = self._thoughts
         if not thoughts.known:
             return
-        going = {row: [thoughts.open_id] for row in np.flatnonzero(logits_NV.argmax(1) == thoughts.open_id)}
+        firsts = logits_NV.argmax(1).tolist()
+        going = {row: [first] for row, first in enumerate(firsts) if first == thoughts.open_id}
         while going:
             last = [said[-1] for said in going.values()]
             slots = [ends[row][0] for row in going]

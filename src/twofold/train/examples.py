@@ -30,14 +30,17 @@ def solved(task: ModuleType, count: int, seed: int) -> Iterator[Record]:
     It shows a turn of each of the task's lessons, where the task has such, else all turns of its attempts at
     problems for training.
     """
-    if hasattr(task, "lessons"):
-        turns = ((episode, task.solve(episode)) for episode in task.lessons(seed))
-    else:
-        turns = _turns(task, seed)
+    turns = _lessons(task, seed) if hasattr(task, "lessons") else _turns(task, seed)
     for episode, answer in itertools.islice(turns, count):
         messages = [*episode.messages, {"role": "assistant", "content": answer}]
         tools = episode.problem.tools
         yield {"messages": messages, **({"tools": tools} if tools else {})}
+
+
+def _lessons(task: ModuleType, seed: int) -> Iterator[tuple[Episode, str]]:
+    """Yield the first turn of each lesson before it is taken."""
+    for episode in task.lessons(seed):
+        yield episode, task.solve(episode)
 
 
 def _turns(task: ModuleType, seed: int) -> Iterator[tuple[Episode, str]]:
