@@ -2,8 +2,8 @@
 
     python recipes/time_for_accuracy.py --seeds 3 --out runs/time-for-accuracy
 
-For each seed and task a fresh model of 0.9M parameters learns by imitation for some minutes, and is then
-asked problems that it never trained on, with budgets that double. `countdown`: a checker tells a right
+For each seed and task a fresh model of 0.5 to 0.9M parameters learns by imitation for some minutes, and is
+then asked problems that it never trained on, with budgets that double. `countdown`: a checker tells a right
 answer from a wrong one without knowing it. `connect4`: a game against a teacher who looks one stone ahead;
 search knows the rules and not the teacher. `multiplication`: nothing tells a right answer, but the model
 thinks before it answers, and answers can vote (asked for by --tasks). Beside the policy's own way
@@ -54,6 +54,7 @@ class Domain:
     budgets: tuple[int, ...]
     problems: int
     ways: tuple[str, ...]
+    layers: int = 4
 
 
 ALL = (
@@ -61,7 +62,10 @@ ALL = (
         "countdown", 20_000, (25, 50, 100, 200, 400, 800), 200,
         ("tree search, checked", "best of n, checked", "vote", "likeliest of n"),
     ),
-    Domain("connect4", 40_000, (50, 100, 200, 400, 800), 100, ("tree search", "search without the model")),
+    Domain(
+        "connect4", 100_000, (200, 400, 800, 1600, 3200), 100, ("tree search", "search without the model"),
+        layers=2,
+    ),
     Domain(
         "multiplication", 40_000, (16, 32, 64, 128, 256), 200, ("thoughts and a vote", "thoughts alone")
     ),
@@ -77,16 +81,17 @@ class Study:
     out: Path
     seeds: int
     domains: tuple[Domain, ...]
-    layers: int = 4
     width: int = 128
     threads: int | None = None
+    layers: int | None = None  # instead of the task's own
 
 
 def learned(study: Study, domain: Domain, seed: int, console: Console) -> Path:
     """Return a model that has imitated the task's solver; from wherever its run stands."""
     given = pass_the_teacher.Study(
         task=domain.task, out=study.out / domain.task, seeds=study.seeds, time=None, rounds=0,
-        imitate=domain.imitate, tests=50, layers=study.layers, width=study.width, threads=study.threads,
+        imitate=domain.imitate, tests=50, layers=study.layers or domain.layers, width=study.width,
+        threads=study.threads,
     )  # fmt: skip
     return pass_the_teacher.life(given, seed, console) / "model.gguf"
 

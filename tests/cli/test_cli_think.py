@@ -33,7 +33,7 @@ def test_a_problem_that_can_be_checked_is_and_a_game_is_searched(twofold, model:
     checked = twofold("chat", model, "-p", "Make 24 from 8, 8 and 11.", "-n", "6", "--think", "60")
     assert "tree search, none of" in checked.said
     assert "countdown's checker" in checked.said
-    game = twofold("chat", model, "-p", "- xxx ooo - - - o", "--think", "6000", "--temp", "0")
+    game = twofold("chat", model, "-p", "| - xxx ooo - - - o |", "--think", "6000", "--temp", "0")
     assert game.out.strip() == "2"
     assert "it wins at once" in game.said
 

@@ -76,6 +76,20 @@ def test_any_answer_ends_in_a_reward_from_0_to_1(task: ModuleType) -> None:
         assert 0 <= attempt(task, problem, lambda _, noise=noise: noise).reward <= 1
 
 
+def test_lessons_show_turns_that_count_and_none_of_them_is_for_testing(task: ModuleType) -> None:
+    if not hasattr(task, "lessons"):
+        pytest.skip("its solver's attempts show enough")
+    shown = list(islice(task.lessons(0), 200))
+    assert [e.messages for e in shown] == [e.messages for e in islice(task.lessons(0), 200)]
+    assert [e.messages for e in shown] != [e.messages for e in islice(task.lessons(1), 200)]
+    assert all(split_of(episode.problem.key) == "train" for episode in shown)
+    for episode in shown:
+        assert not episode.done
+        episode.take(task.solve(episode))
+    worth = [episode.reward for episode in shown if episode.done]
+    assert not worth or sum(worth) / len(worth) > 0.5  # a game may be lost by any move, but most are not
+
+
 def test_another_problems_answer_is_not_right(task: ModuleType) -> None:
     if not hasattr(task, "reward"):
         pytest.skip("a game has no answer")

@@ -130,8 +130,28 @@ def test_the_teacher_wins_blocks_and_else_plays_anywhere() -> None:
     assert free == set(range(7))
 
 
+def test_the_teacher_says_what_a_stone_in_each_column_would_do() -> None:
+    full = "oxoxox"
+    for text, marks in (
+        ("| xxx ooo - - - - - |", "| x o - - - - - |"),
+        (f"| {full} x x x - - - |", "| # - - - x - - |"),
+        ("| o xo xxo xox - - - |", "| - - - o x - - |"),
+        ("| oox o x o x o xx |", "| - - - - - - - |"),
+    ):
+        problem = c4.read(text)
+        assert problem is not None
+        mine, other = problem.facts["mover"], problem.facts["other"]
+        assert c4.marks(mine, other) == marks, text
+        game = c4.begin(problem)
+        said = c4.solve(game)
+        assert said.startswith(f"<think>\n{marks}\n</think>\n\n")
+        if "x" in marks or "o" in marks:
+            seen = marks.strip("| ").split()
+            assert said[-1] == str(1 + seen.index("x" if "x" in seen else "o"))
+
+
 def test_a_board_is_words() -> None:
-    assert c4.spell(0b01 | 1 << 42, 0b10) == "xo - - - - - x"
+    assert c4.spell(0b01 | 1 << 42, 0b10) == "| xo - - - - - x |"
 
 
 def test_a_position_and_its_mirror_image_are_one_problem() -> None:

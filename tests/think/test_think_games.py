@@ -3,6 +3,7 @@
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pytest
@@ -68,7 +69,7 @@ def test_visits_and_worth_add_up() -> None:
 
 
 def test_it_sees_a_win_and_a_threat_in_connect_four() -> None:
-    for text, move in (("- xxx ooo - - - o", "2"), ("o xo ooo xx - - x", "3")):
+    for text, move in (("| - xxx ooo - - - o |", "2"), ("| o xo ooo xx - - x |", "3")):
         problem = connect4.read(text)
         assert problem is not None
         assert searched(connect4.position(problem), 200).best()[0] == move
@@ -111,6 +112,53 @@ def test_without_budget_it_is_the_models_own_move_and_the_likings_are_its_own() 
         np.testing.assert_allclose(priors, p / p.sum(), rtol=1e-4)
     search = GameSearch(positions[0], liking, Meter(Budget(tokens=1)), seed=0)
     assert search.best() == (str(int(np.argmax(found[0])) + 1), 0)
+
+
+class Scripted:
+    """An engine whose model thinks before it moves: what follows a token is written down."""
+
+    tokenizer = MODEL.tokenizer
+    context, sequences = 64, 3
+
+    def __init__(self, follows: dict[int, list[tuple[int, float]]]) -> None:
+        self.follows, self.read = follows, []  # type: ignore[var-annotated]
+
+    def share(self, ids: Sequence[int], sequence: int) -> int:
+        return 0
+
+    def copy(self, source: int, target: int, length: int) -> None: ...
+
+    def forward(self, tokens: Any, sequences: Any, positions: Any, wanted: Any = None) -> Any:
+        self.read.append(list(zip(sequences, positions, tokens, strict=True)))
+        rows = [t for n, t in enumerate(tokens) if wanted is None or wanted[n]]
+        logits_NV = np.full((len(rows), MODEL.config.vocab_size), -10, np.float32)
+        for logits_V, token in zip(logits_NV, rows, strict=True):
+            for after, score in self.follows[token]:
+                logits_V[after] = score
+        return logits_NV
+
+
+def test_a_model_that_thinks_is_asked_for_its_move_after_its_thoughts() -> None:
+    encode = MODEL.tokenizer.encode
+    opened, closed = (MODEL.tokenizer.special_id(name) for name in ("<think>", "</think>"))
+    (a,), (b,), line = encode("a"), encode("b"), encode("\n")[0]
+    one, two, three = (encode(n)[0] for n in "123")
+    follows = {
+        a: [(opened, 5.0), (three, 4.0)], b: [(two, 1.0), (opened, 0.0)], opened: [(closed, 1.0)],
+        closed: [(line, 3.0), (three, 2.0)], line: [(one, 2.0), (two, 1.0), (closed, 0.0)],
+    }  # fmt: skip
+    engine, meter = Scripted(follows), Meter(Budget(tokens=1))
+    liking = ModelLiking(engine, lambda text: [b, a] if text == "3 left" else [a, b], meter)  # type: ignore[arg-type]
+    likes = liking([Nim(3)])[0]
+    e = np.exp([2.0, 1.0, -10.0])
+    np.testing.assert_allclose(likes, e / e.sum(), rtol=1e-6)
+    assert meter.tokens == 2 + 3
+    assert [step[0][1:] for step in engine.read[1:]] == [(2, opened), (3, closed), (4, line)]
+    p = np.exp([-10.0, 1.0])
+    np.testing.assert_allclose(liking([Nim(2)])[0], p / p.sum(), rtol=1e-6)  # this one does without
+    endless = Scripted(follows | {opened: [(opened, 1.0)]})
+    ModelLiking(endless, lambda _: [a], Meter(Budget(tokens=1)))([Nim(3)])  # type: ignore[arg-type]
+    assert max(place for step in endless.read for _, place, _ in step) == endless.context - 1
 
 
 def test_a_game_that_is_over_is_refused() -> None:

@@ -49,14 +49,14 @@ def test_texts_that_a_task_can_check_are_known_and_others_are_not() -> None:
     question = ask("Make 24 from 8, 8 and 11.", [1], prompt)
     assert question.verifier is not None
     assert (question.verifier("8 * (11 - 8)"), question.verifier("8 + 8")) == (1.0, 0.0)
-    game = ask("- xxx ooo - - - o", [1], prompt)
+    game = ask("| - xxx ooo - - - o |", [1], prompt)
     assert game.position is not None
-    assert game.position.text == "- xxx ooo - - - o"
-    for text in ("Make tea from water.", "What is 93 - 56?", "x o", "oooo xxx - - - - -", ""):
+    assert game.position.text == "| - xxx ooo - - - o |"
+    for text in ("Make tea from water.", "What is 93 - 56?", "x o", "| oooo xxx - - - - - |", "- - - -", ""):
         assert ask(text, [1], prompt) == Question([1])
 
 
-@pytest.mark.parametrize("text", ["Hello", "Make 24 from 8, 8 and 11.", "x - oxo - - - o"])
+@pytest.mark.parametrize("text", ["Hello", "Make 24 from 8, 8 and 11.", "| x - oxo - - - o |"])
 @pytest.mark.parametrize("tokens", [1, 7, 60, 400])
 def test_tokens_and_seed_give_the_same_answer_within_the_budget(text: str, tokens: int) -> None:
     question = ask(text, prompt(text), prompt)
@@ -130,7 +130,7 @@ def test_the_best_so_far_can_be_had_at_any_time() -> None:
         for _ in run:
             pass
         assert early.tokens < thinker.found().tokens
-    game = ask("x - oxo - - - o", prompt("x - oxo - - - o"), prompt)
+    game = ask("| x - oxo - - - o |", prompt("| x - oxo - - - o |"), prompt)
     thinker = Thinker(opened(), game, Budget(tokens=300), sampler=ANSWERS, max_tokens=8)
     assert "the model's own move" in thinker.found().how
 

@@ -13,6 +13,10 @@ and, where an answer can be checked by someone who does not know it,
     read(text)               the Problem that a text sets, None if it sets none
     position(problem)        in games for two: the position it begins with, for search (think/games.py)
 
+or, where a solver's own attempts show little of what it does,
+
+    lessons(seed)            an endless stream of Episodes, of which it shows the first turn, none for testing
+
 `draw` takes problems that differ, `attempt` plays an episode with anybody who answers. Reinforcement learning
 (train/improve.py) learns from the rewards; at inference the same function is a verifier.
 

@@ -5,8 +5,15 @@ An episode is a game. It starts after some random stones: that is the problem, a
 swapped it is the same one. The model sees the board at each of its turns and names a column, 1 to 7. A win is
 worth 1, a draw a half; a column that is full or does not exist loses the game.
 
+The teacher thinks aloud, one mark a column: x where its own stone would win, o where the other's would, #
+where the column is full, else -. A model that is to name a column at once has one word of a position to learn
+from; with the marks it has eight, of which seven follow one rule. Thoughts do not count for the result, and a
+model may do without them. What the teacher shows are positions of any kind, not its own games: there hardly
+anything is ever left to see, since both sides stop each other at once (docs/log.md).
+
 The board is seven words, one a column from left to right, stones from the bottom up: x the model's, o the
-other's, and `-` a column without any. Model and teacher see whole positions, so each turn is a question of
+other's, and `-` a column without any. The bars at both ends make all words alike for a tokenizer, which keeps
+the space before a word with the word. Model and teacher see whole positions, so each turn is a question of
 its own. Not covered: teachers who look further ahead.
 
 Boards are two numbers, the stones of either side, with 7 bits a column (six cells and an empty one above), so
@@ -16,16 +23,18 @@ that lines are found by shifting (Tromp's fhourstones, tromp.github.io/c4).
 import functools
 import random
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from twofold.environments import Episode, Problem, Split, only, said
+from twofold.environments import Episode, Problem, Split, only, said, split_of
 
-ANSWER_TOKENS = 4
+ANSWER_TOKENS = 18
 COLUMNS, ROWS = 7, 6
 OPENINGS = (4, 5, 6, 7, 8)  # random stones before the game begins
+SHOWN = range(4, 35)  # random stones in a position that the teacher shows,
+DULL = 0.25  # and which share it shows of those where it has no reason for its move
 _TOPS = tuple(1 << 7 * column + ROWS - 1 for column in range(COLUMNS))
-_TEXT = re.compile(r"(?:-|[xo]{1,6})(?: (?:-|[xo]{1,6})){6}")
+_TEXT = re.compile(r"\|(?: (?:-|[xo]{1,6})){7} \|")
 _COLUMN = tuple(((1 << ROWS) - 1) << 7 * column for column in range(COLUMNS))
 
 
@@ -59,9 +68,23 @@ def teacher(mine: int, other: int, chance: random.Random) -> int:
     return chance.choice(columns)
 
 
+def marks(mine: int, other: int) -> str:
+    """Return what a stone in each column would do: x wins, o is where the other would, # full, - neither."""
+    stones = mine | other
+    drops = [dropped(stones, column) for column in range(COLUMNS)]
+    return _framed(
+        "#" if not drop else "x" if wins(mine | drop) else "o" if wins(other | drop) else "-"
+        for drop in drops
+    )
+
+
 def spell(mine: int, other: int) -> str:
     """Return the board as words, a column each, stones from the bottom up."""
-    return " ".join(_word(mine >> 7 * c & 63, other >> 7 * c & 63) for c in range(COLUMNS))
+    return _framed(_word(mine >> 7 * c & 63, other >> 7 * c & 63) for c in range(COLUMNS))
+
+
+def _framed(words: Iterable[str]) -> str:
+    return f"| {' '.join(words)} |"
 
 
 @functools.cache
@@ -77,16 +100,36 @@ def problems(seed: int, split: Split) -> Iterator[Problem]:
 
 def _all(chance: random.Random) -> Iterator[Problem]:
     while True:
-        sides = [0, 0]  # whose turn it is, and the other
-        for _ in range(chance.choice(OPENINGS)):
-            stone = dropped(sides[0] | sides[1], chance.choice(open_columns(sides[0] | sides[1])))
-            sides = [sides[1], sides[0] | stone]
-        if wins(sides[0]) or wins(sides[1]):
+        mover, other = _scattered(chance, chance.choice(OPENINGS))
+        if wins(mover) or wins(other):
             continue
         first = chance.random() < 0.5
-        facts = {"mover": sides[0], "other": sides[1], "first": first}
-        text = spell(*sides) if first else spell(*reversed(sides))
-        yield Problem(text, _key(*sides), facts)
+        text = spell(mover, other) if first else spell(other, mover)
+        yield Problem(text, _key(mover, other), {"mover": mover, "other": other, "first": first})
+
+
+def _scattered(chance: random.Random, stones: int) -> tuple[int, int]:
+    """Return a position of so many random stones, fewer when one wins: whose turn it is, and the other."""
+    mover = other = 0
+    for _ in range(stones):
+        stone = dropped(mover | other, chance.choice(open_columns(mover | other)))
+        mover, other = other, mover | stone
+        if wins(other):
+            break
+    return mover, other
+
+
+def lessons(seed: int) -> Iterator[Episode]:
+    """Return positions in which the teacher shows what it would do, in an endless stream."""
+    chance = random.Random(f"connect4 lessons {seed}")
+    while True:
+        mover, other = _scattered(chance, chance.choice(SHOWN))
+        key, seen = _key(mover, other), marks(mover, other)
+        if not ("x" in seen or "o" in seen or chance.random() < DULL):
+            continue
+        if not wins(other) and split_of(key) == "train":
+            facts = {"mover": mover, "other": other, "first": True}
+            yield Game(Problem(spell(mover, other), key, facts), chance.getrandbits(32))
 
 
 def _key(a: int, b: int) -> str:
@@ -145,9 +188,10 @@ def begin(problem: Problem, seed: int = 0) -> Episode:
 
 
 def solve(episode: Episode) -> str:
-    """Return the column that the teacher would play, counted from 1."""
+    """Return what the teacher sees in each column, as thoughts, and the one that it plays, counted from 1."""
     assert isinstance(episode, Game)
-    return str(teacher(episode.mine, episode.other, episode.chance) + 1)
+    column = teacher(episode.mine, episode.other, episode.chance)
+    return f"<think>\n{marks(episode.mine, episode.other)}\n</think>\n\n{column + 1}"
 
 
 @dataclass(frozen=True)
@@ -182,7 +226,7 @@ def read(text: str) -> Problem | None:
     if not _TEXT.fullmatch(text):
         return None
     sides = [0, 0]
-    for column, word in enumerate(text.split()):
+    for column, word in enumerate(text.strip("| ").split()):
         for row, stone in enumerate(word.strip("-")):
             sides["xo".index(stone)] |= 1 << 7 * column + row
     if wins(sides[0]) or Position(*sides).result() is not None:

@@ -19,9 +19,11 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from twofold.base.errors import UsageError
 from twofold.think.budget import Meter
+from twofold.think.writing import Thoughts
 
 if TYPE_CHECKING:
     from twofold.run import Engine
@@ -30,7 +32,10 @@ EXPLORE = 1.5  # how much the model's liking counts against what was seen
 SIDE_BY_SIDE = 8  # simulations in a pass at most, and at most a share of what was done so far, since they
 _SHARE = 1 / 16  # do not know of each other
 ALIKE = 0.5  # the share of a liking that goes to all moves alike: a sure model would never look elsewhere
+THOUGHT_TOKENS = 64  # before a move, at most
 PLAYOUTS = 4  # games played out at random from a new position
+
+Floats = NDArray[np.float32]
 
 
 class Position(Protocol):
@@ -175,13 +180,17 @@ class GameSearch:
 
 
 class ModelLiking:
-    """How likely a model would play each move of some positions, from one pass. Asks nothing twice."""
+    """How likely a model would play each move of some positions, after its thoughts if it has any.
+
+    Positions are read in one pass, and thoughts are the likeliest words, side by side. Asks nothing twice.
+    """
 
     def __init__(self, engine: "Engine", prompt: Callable[[str], list[int]], meter: Meter) -> None:
         """`prompt`: from a position's text to token ids. Raises UsageError for an engine of one sequence."""
         if engine.sequences < 2:
             raise UsageError("Thinking takes an engine with two sequences or more.")
         self._engine, self._prompt, self._meter = engine, prompt, meter
+        self._thoughts = Thoughts(engine.tokenizer)
         self._first: list[int] = []  # the tokens of the first position, which sequence 0 holds
         self._known: dict[str, list[float]] = {}
 
@@ -212,11 +221,37 @@ class ModelLiking:
             wanted += [False] * (len(ids) - common - 1) + [True]
         logits_NV = self._engine.forward(tokens, sequences, places, wanted)
         self._meter.passed(len(tokens))
+        ends = [(sequences[at], places[at] + 1) for at, last in enumerate(wanted) if last]
+        self._think(logits_NV, ends)
         for position, logits_V in zip(positions, logits_NV, strict=True):
             first = [self._engine.tokenizer.encode(move)[0] for move in position.moves()]
             scores = logits_V[first].astype(np.float64)
             p = np.exp(scores - scores.max())
             self._known[position.text] = (p / p.sum()).tolist()
+
+    def _think(self, logits_NV: Floats, ends: Sequence[tuple[int, int]]) -> None:
+        """Let the model think where it would; the logits become those of what it says first afterwards.
+
+        `ends`: the sequence of each row of logits, and its next position.
+        """
+        thoughts = self._thoughts
+        if not thoughts.known:
+            return
+        firsts = logits_NV.argmax(1).tolist()
+        going = {row: [first] for row, first in enumerate(firsts) if first == thoughts.open_id}
+        while going:
+            last = [said[-1] for said in going.values()]
+            slots = [ends[row][0] for row in going]
+            places = [ends[row][1] + len(said) - 1 for row, said in going.items()]
+            logits_NV[list(going)] = self._engine.forward(last, slots, places)
+            self._meter.passed(len(going))
+            for row, said in list(going.items()):
+                token = int(logits_NV[row].argmax())
+                ended = thoughts.close_id in said and not self._engine.tokenizer.decode([token]).isspace()
+                if ended or len(said) == THOUGHT_TOKENS or ends[row][1] + len(said) == self._engine.context:
+                    del going[row]
+                else:
+                    said.append(token)
 
 
 def _common(a: Sequence[int], b: Sequence[int]) -> int:

@@ -7,6 +7,7 @@ step learns from is a function of the seed and the step.
 Not covered: examples by people or other models; those are conversations to finetune on.
 """
 
+import itertools
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -24,17 +25,31 @@ Record = dict[str, Any]
 
 
 def solved(task: ModuleType, count: int, seed: int) -> Iterator[Record]:
-    """Yield `count` conversations that end with a turn of the task's solver."""
-    made = 0
+    """Yield `count` conversations that end with a turn of the task's solver.
+
+    It shows a turn of each of the task's lessons, where the task has such, else all turns of its attempts at
+    problems for training.
+    """
+    turns = _lessons(task, seed) if hasattr(task, "lessons") else _turns(task, seed)
+    for episode, answer in itertools.islice(turns, count):
+        messages = [*episode.messages, {"role": "assistant", "content": answer}]
+        tools = episode.problem.tools
+        yield {"messages": messages, **({"tools": tools} if tools else {})}
+
+
+def _lessons(task: ModuleType, seed: int) -> Iterator[tuple[Episode, str]]:
+    """Yield the first turn of each lesson before it is taken."""
+    for episode in task.lessons(seed):
+        yield episode, task.solve(episode)
+
+
+def _turns(task: ModuleType, seed: int) -> Iterator[tuple[Episode, str]]:
+    """Yield each turn of attempts at problems before it is taken."""
     for number, problem in enumerate(task.problems(seed, "train")):
         episode: Episode = task.begin(problem, number)
         while not episode.done:
             answer = task.solve(episode)
-            messages = [*episode.messages, {"role": "assistant", "content": answer}]
-            yield {"messages": messages, **({"tools": problem.tools} if problem.tools else {})}
-            made += 1
-            if made == count:
-                return
+            yield episode, answer
             episode.take(answer)
 
 
