@@ -69,7 +69,7 @@ def test_visits_and_worth_add_up() -> None:
 
 
 def test_it_sees_a_win_and_a_threat_in_connect_four() -> None:
-    for text, move in (("| - xxx ooo - - - o |", "2"), ("| o xo ooo xx - - x |", "3")):
+    for text, move in (("| - xxx ooo - - - o |", "b"), ("| o xo ooo xx - - x |", "c")):
         problem = connect4.read(text)
         assert problem is not None
         assert searched(connect4.position(problem), 200).best()[0] == move
@@ -111,7 +111,7 @@ def test_without_budget_it_is_the_models_own_move_and_the_likings_are_its_own() 
         p = np.exp(logits[first].astype(np.float64))
         np.testing.assert_allclose(priors, p / p.sum(), rtol=1e-4)
     search = GameSearch(positions[0], liking, Meter(Budget(tokens=1)), seed=0)
-    assert search.best() == (str(int(np.argmax(found[0])) + 1), 0)
+    assert search.best() == ("abcdefg"[int(np.argmax(found[0]))], 0)
 
 
 class Scripted:

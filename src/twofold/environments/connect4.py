@@ -2,14 +2,14 @@
 
 The teacher wins if a stone does it, else stops the other from doing so, and otherwise drops a stone anywhere.
 An episode is a game. It starts after some random stones: that is the problem, and mirrored or with the sides
-swapped it is the same one. The model sees the board at each of its turns and names a column, 1 to 7. A win is
+swapped it is the same one. The model sees the board at each of its turns and names a column, a to g. A win is
 worth 1, a draw a half; a column that is full or does not exist loses the game.
 
-The teacher thinks aloud, one mark a column: x where its own stone would win, o where the other's would, #
-where the column is full, else -. A model that is to name a column at once has one word of a position to learn
-from; with the marks it has eight, of which seven follow one rule. Thoughts do not count for the result, and a
-model may do without them. What the teacher shows are positions of any kind, not its own games: there hardly
-anything is ever left to see, since both sides stop each other at once (docs/log.md).
+The teacher thinks aloud, a word for each column: its letter, and behind it X where its own stone would win, O
+where the other's would, F where the column is full. A model that is to name a column at once has one word of a
+position to learn from; with these it has eight, of which seven follow one rule. Thoughts do not count for the
+result, and a model may do without them. What the teacher shows are positions of any kind, not its own games:
+there hardly anything is ever left to see, since both sides stop each other at once (docs/log.md).
 
 The board is seven words, one a column from left to right, stones from the bottom up: x the model's, o the
 other's, and `-` a column without any. The bars at both ends make all words alike for a tokenizer, which keeps
@@ -30,6 +30,7 @@ from twofold.environments import Episode, Problem, Split, only, said, split_of
 
 ANSWER_TOKENS = 18
 COLUMNS, ROWS = 7, 6
+NAMES = "abcdefg"
 OPENINGS = (4, 5, 6, 7, 8)  # random stones before the game begins
 SHOWN = range(4, 35)  # random stones in a position that the teacher shows,
 DULL = 0.25  # and which share it shows of those where it has no reason for its move
@@ -69,13 +70,15 @@ def teacher(mine: int, other: int, chance: random.Random) -> int:
 
 
 def marks(mine: int, other: int) -> str:
-    """Return what a stone in each column would do: x wins, o is where the other would, # full, - neither."""
+    """Return what a stone in each column would do: X wins, O is where the other would, F full."""
     stones = mine | other
-    drops = [dropped(stones, column) for column in range(COLUMNS)]
-    return _framed(
-        "#" if not drop else "x" if wins(mine | drop) else "o" if wins(other | drop) else "-"
-        for drop in drops
-    )
+    words = []
+    for column, name in enumerate(NAMES):
+        drop = dropped(stones, column)
+        words.append(
+            name + ("F" if not drop else "X" if wins(mine | drop) else "O" if wins(other | drop) else "")
+        )
+    return _framed(words)
 
 
 def spell(mine: int, other: int) -> str:
@@ -125,7 +128,7 @@ def lessons(seed: int) -> Iterator[Episode]:
     while True:
         mover, other = _scattered(chance, chance.choice(SHOWN))
         key, seen = _key(mover, other), marks(mover, other)
-        if not ("x" in seen or "o" in seen or chance.random() < DULL):
+        if not ("X" in seen or "O" in seen or chance.random() < DULL):
             continue
         if not wins(other) and split_of(key) == "train":
             facts = {"mover": mover, "other": other, "first": True}
@@ -158,10 +161,10 @@ class Game(Episode):
         """Drop the model's stone, and then the teacher's."""
         text = said(answer)
         columns = open_columns(self.mine | self.other)
-        if text not in "1234567" or len(text) != 1 or int(text) - 1 not in columns:
+        if len(text) != 1 or NAMES.find(text) not in columns:
             self.finish(0.0)
             return
-        self.mine |= dropped(self.mine | self.other, int(text) - 1)
+        self.mine |= dropped(self.mine | self.other, NAMES.index(text))
         if wins(self.mine):
             self.finish(1.0)
         elif not open_columns(self.mine | self.other):
@@ -188,10 +191,10 @@ def begin(problem: Problem, seed: int = 0) -> Episode:
 
 
 def solve(episode: Episode) -> str:
-    """Return what the teacher sees in each column, as thoughts, and the one that it plays, counted from 1."""
+    """Return what the teacher sees in each column, as thoughts, and the one that it plays."""
     assert isinstance(episode, Game)
     column = teacher(episode.mine, episode.other, episode.chance)
-    return f"<think>\n{marks(episode.mine, episode.other)}\n</think>\n\n{column + 1}"
+    return f"<think>\n{marks(episode.mine, episode.other)}\n</think>\n\n{NAMES[column]}"
 
 
 @dataclass(frozen=True)
@@ -207,12 +210,12 @@ class Position:
         return spell(self.mine, self.other)
 
     def moves(self) -> Sequence[str]:
-        """Return the columns that are not full, counted from 1."""
-        return [str(column + 1) for column in open_columns(self.mine | self.other)]
+        """Return the columns that are not full."""
+        return [NAMES[column] for column in open_columns(self.mine | self.other)]
 
     def after(self, move: str) -> "Position":
         """Return the position after a stone in this column, as the other sees it."""
-        return Position(self.other, self.mine | dropped(self.mine | self.other, int(move) - 1))
+        return Position(self.other, self.mine | dropped(self.mine | self.other, NAMES.index(move)))
 
     def result(self) -> float | None:
         """Return 0 when the other has four in a line, a half when the board is full, else None."""
