@@ -16,9 +16,13 @@ from twofold import parameters
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    """Return Chromium, as Playwright drives it; skip where one of the two is missing."""
+    """Return Chromium, as Playwright drives it; skip where one of the two is missing.
+
+    Not for longer than a module: while it is open, an event loop runs in this thread, and no other test of
+    the process may start its own.
+    """
     sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
     path = next(filter(None, map(shutil.which, NAMES)), None)
     if path is None:

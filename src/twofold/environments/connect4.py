@@ -6,10 +6,10 @@ swapped it is the same one. The model sees the board at each of its turns and na
 worth 1, a draw a half; a column that is full or does not exist loses the game.
 
 The teacher thinks aloud, a word for each column: its letter, and behind it X where its own stone would win, O
-where the other's would, F where the column is full. A model that is to name a column at once has one word of a
-position to learn from; with these it has eight, of which seven follow one rule. Thoughts do not count for the
-result, and a model may do without them. What the teacher shows are positions of any kind, not its own games:
-there hardly anything is ever left to see, since both sides stop each other at once (docs/log.md).
+where the other's would, F where the column is full. A model that is to name a column at once has one word of
+a position to learn from; with these it has eight, of which seven follow one rule. Thoughts do not count for
+the result, and a model may do without them. What the teacher shows are positions of any kind, not its own
+games: there hardly anything is ever left to see, since both sides stop each other at once (docs/log.md).
 
 The board is seven words, one a column from left to right, stones from the bottom up: x the model's, o the
 other's, and `-` a column without any. The bars at both ends make all words alike for a tokenizer, which keeps
