@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from twofold.cli.commands import eval as command
 from twofold.measure import evaluation
 
 ARC = [
@@ -124,3 +125,8 @@ def test_mistakes_are_sentences(twofold, model: Path, data: Path, options, messa
     result = twofold("eval", model, *how, *options)
     assert result.code == 2
     assert message in result.said
+
+
+@pytest.mark.parametrize(("value", "shown"), [(6.984, "6.98"), (22793.03, "22,793.03"), (4.717e55, "4.7e+55")])
+def test_numbers_stay_short(value: float, shown: str) -> None:
+    assert command.shown(value) == shown

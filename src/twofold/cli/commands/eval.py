@@ -291,8 +291,13 @@ def _rows(table: "Table", report: "Report", known: dict[str, Any] | None, parts:
 def _figures(metric: str, score: "Score") -> tuple[str, str]:
     """Return a score and its error: percent, but for perplexities and distances."""
     if metric in ("perplexity", "difference"):
-        return f"{score.value:,.2f}", f"{score.error:,.2f}"
+        return shown(score.value), shown(score.error)
     return f"{100 * score.value:.1f}", f"{100 * score.error:.1f}"
+
+
+def shown(value: float) -> str:
+    """Return a number that takes no more than ten columns: a bad model's perplexity has forty digits."""
+    return f"{value:,.2f}" if value < 1e6 else f"{value:.1e}"
 
 
 def _list(data: Path | None) -> None:
