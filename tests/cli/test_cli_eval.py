@@ -127,6 +127,8 @@ def test_mistakes_are_sentences(twofold, model: Path, data: Path, options, messa
     assert message in result.said
 
 
-@pytest.mark.parametrize(("value", "shown"), [(6.984, "6.98"), (22793.03, "22,793.03"), (4.717e55, "4.7e+55")])
+@pytest.mark.parametrize(
+    ("value", "shown"), [(6.984, "6.98"), (22793.03, "22,793.03"), (4.717e55, "4.7e+55")]
+)
 def test_numbers_stay_short(value: float, shown: str) -> None:
     assert command.shown(value) == shown
