@@ -1,4 +1,4 @@
-"""Models on other servers behind names here: twofold's own server stands in for OpenAI, Anthropic and Ollama."""
+"""Models on other servers: twofold's own server stands in for OpenAI, Anthropic and Ollama."""
 
 import json
 import logging
@@ -259,7 +259,9 @@ def test_only_what_was_named_is_served_and_what_is_here_comes_first(
     assert Models(["box", "ollama"]).kernel(None) is None
     (tmp_path / "twofold" / "kernels.toml").write_text('[box]\nfamily = "ollama"\nmodel = "x"\n')
     assert Models().kernel("box") is None, "a name that is here never leads elsewhere"
-    (tmp_path / "twofold" / "kernels.toml").write_text(f'[gpt]\nfamily = "openai"\nmodel="x"\nkey = "{KEY}"\n')
+    (tmp_path / "twofold" / "kernels.toml").write_text(
+        f'[gpt]\nfamily = "openai"\nmodel="x"\nkey = "{KEY}"\n'
+    )
     with pytest.raises(UsageError, match="is not the key itself") as caught:
         Models()
     assert KEY not in str(caught.value)
