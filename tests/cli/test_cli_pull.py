@@ -51,6 +51,17 @@ def test_pull_list_show_chat_remove(twofold, hub: Hub) -> None:
     assert twofold("show", "tiny-Q8_0").code == 2
 
 
+def test_list_tells_which_kernels_answer_elsewhere(
+    twofold, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
+    (tmp_path / "twofold").mkdir()
+    (tmp_path / "twofold" / "kernels.toml").write_text('[gpt]\nfamily = "openai"\nmodel = "x"\n')
+    said = "gpt: x at https://api.openai.com/v1 (openai), through twofold serve"
+    assert said in twofold("list").out.splitlines()
+    assert [one["name"] for one in json.loads(twofold("list", "--json").out)] == ["box"]
+
+
 def len_(hub: Hub) -> str:
     from twofold.cli import terminal
 

@@ -7,10 +7,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from twofold.kernel.elsewhere import Chat, Kernel
 from twofold.run import Sampler
 from twofold.run.batcher import Ask
 from twofold.run.constraints import Constraint
-from twofold.serve import forms
+from twofold.serve import elsewhere, forms
 from twofold.serve.models import Served
 from twofold.serve.refusals import Refusal
 from twofold.serve.request import Request
@@ -78,6 +79,17 @@ def sampler(body: Mapping[str, Any], settings: Settings, *, penalty: str = "repe
     )
 
 
+Turn = Wish | Chat  # of a model here, or of one on another server
+
+
+def numbered(turn: Turn, number: int) -> Turn:
+    """Return the turn for the answer of that number, which is to be another one."""
+    if isinstance(turn, Wish):
+        return replace(turn, sampler=reseeded(turn.sampler, number))
+    seed = turn.sampling.get("seed")
+    return turn if seed is None else replace(turn, sampling={**turn.sampling, "seed": seed + number})
+
+
 def reseeded(given: Sampler, number: int) -> Sampler:
     """Return the sampler of the answer of that number to one prompt."""
     return replace(given, seed=given.seed + number)
@@ -103,9 +115,13 @@ def room(served: Served, ids: Sequence[int], wanted: int | None, settings: Setti
 
 def turn(
     request: Request,
-    served: Served,
+    served: Served | Kernel,
     messages: Sequence[Message],
     *,
+    options: Mapping[str, Any] | None = None,
+    penalty: str = "repetition_penalty",
+    stops: Sequence[str] = (),
+    probabilities: int | None = None,
     tools: Sequence[Mapping[str, Any]] = (),
     choice: str = "auto",
     parallel: bool = True,
@@ -115,28 +131,52 @@ def turn(
     ids: Sequence[int] = (),
     values: Mapping[str, Any] | None = None,
     max_tokens: int | None = None,
-    **how: Any,
-) -> Wish:
+) -> Turn:
     """Return the wish for the next turn of a conversation.
 
-    thoughts: for how many tokens the model may think first; 0: it shall not; None: as it likes. goes_on: the
-    last message is the beginning of the answer; so are `ids`, after it. values: what else the chat template
-    knows. Raises UsageError or Refusal.
+    options: of sampling, the repetition penalty by the name of `penalty`. probabilities: of the tokens are
+    wanted, and of so many alternatives; None: they are not. thoughts: for how many tokens the model may think
+    first; 0: it shall not; None: as it likes. goes_on: the last message is the beginning of the answer; so
+    are `ids`, after it. values: what else the chat template knows. Raises UsageError or Refusal.
     """
     tools = forms.choose(tools, choice)
+    options, settings = options or {}, request.state.settings
+    if isinstance(served, Kernel):
+        local = {
+            "logprobs": probabilities is not None,
+            "continue_tokens": ids,
+            "chat_template_kwargs": values,
+        }
+        return elsewhere.turn(
+            served,
+            [arranged(message) for message in messages],
+            local=local,
+            sampling=elsewhere.sampling(options, penalty),
+            stops=stops,
+            tools=tools,
+            choice=choice,
+            parallel=parallel,
+            schema=schema,
+            thoughts=thoughts,
+            goes_on=goes_on,
+            max_tokens=max_tokens,
+            most=settings.max_tokens,
+        )
     known = dict(values or {})
     if thoughts is not None:
         known = {"enable_thinking": thoughts > 0, **known}
     prompt = [*chat_ids(served, messages, tools=tools, goes_on=goes_on, **known), *ids]
     return Wish(
         ids=prompt,
-        max_tokens=room(served, prompt, max_tokens, request.state.settings),
+        max_tokens=room(served, prompt, max_tokens, settings),
+        sampler=sampler(options, settings, penalty=penalty),
+        stops=stops,
+        alternatives=probabilities or 0,
         constraint=forms.form(served, schema, tools, choice, parallel=parallel),
         tools=bool(tools),
         thoughts=thoughts or None,
         goes_on=goes_on or bool(ids),
         owner=request.owner,
-        **how,
     )
 
 

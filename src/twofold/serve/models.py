@@ -19,6 +19,8 @@ from numpy.typing import NDArray
 
 from twofold import parameters, run
 from twofold.base.names import unknown
+from twofold.kernel import kernels
+from twofold.kernel.elsewhere import Kernel
 from twofold.measure import machine
 from twofold.parameters import ModelConfig
 from twofold.run import Engine, catalogue
@@ -61,13 +63,22 @@ class Served:
 
 
 class Models:
-    """The models behind their names. `given`: names or paths; none: every model that has a name here."""
+    """The models behind their names. `given`: names or paths; none: every model that has a name here.
+
+    Models on other servers (kernel/kernels.py) stand beside them; a name that is here, too, means the one
+    here.
+    """
 
     def __init__(self, given: Sequence[str] = (), settings: Settings | None = None) -> None:
         """Look the given models up; nothing is loaded yet. Raises UsageError when one is not there."""
         self.settings = settings or Settings()
         self._given: dict[str, Path] = {}
+        self._named, self._all = kernels.known(), not given
+        self._kernels: dict[str, Kernel] = dict(self._named) if self._all else {}
         for model in given:
+            if kernel := self._far(model):
+                self._kernels[model] = kernel
+                continue
             path = catalogue.find(model)
             self._given[model if model == "box" else catalogue.name_of(path)] = path
         self._loaded: dict[str, Served] = {}
@@ -75,11 +86,31 @@ class Models:
 
     def known(self) -> dict[str, Path]:
         """Return the files of all models by name, the one that is meant when none is named first."""
-        return self._given or catalogue.known()
+        return self._given if self._given or not self._all else catalogue.known()
+
+    def elsewhere(self) -> dict[str, Kernel]:
+        """Return the models on other servers by name."""
+        here = self.known()
+        return {name: kernel for name, kernel in self._kernels.items() if name not in here}
+
+    def kernel(self, name: str | None) -> Kernel | None:
+        """Return what `name` means on another server, None when it means a model here, or nothing.
+
+        No name means another server's model only where no other model is served.
+        """
+        here = self.known()
+        if not name:
+            return None if here or self._all else next(iter(self._kernels.values()), None)
+        for one in (name, name.removesuffix(":latest")):
+            if one in here:
+                return None
+            if one in self._kernels:
+                return self._kernels[one]
+        return None
 
     def names(self) -> list[str]:
         """Return the names of all models."""
-        return list(self.known())
+        return [*self.known(), *self.elsewhere()]
 
     def loaded(self) -> list[Served]:
         """Return the models in memory."""
@@ -87,6 +118,12 @@ class Models:
 
     def resolve(self, name: str | None) -> tuple[str, Path]:
         """Return the name and file that `name` means: None the first; Ollama's `:latest` says nothing."""
+        if kernel := self.kernel(name):
+            raise Refusal(
+                "invalid",
+                f"{kernel.name} answers elsewhere ({kernel.family}): it can be talked to, and no more.",
+                where="model",
+            )
         known = self.known()
         if not known:
             raise Refusal(
@@ -94,7 +131,7 @@ class Models:
             )
         chosen = next(iter(known)) if not name else name if name in known else name.removesuffix(":latest")
         if chosen not in known:
-            raise Refusal("unknown", unknown("model", chosen, known), where="model", code=_UNKNOWN)
+            raise Refusal("unknown", unknown("model", chosen, self.names()), where="model", code=_UNKNOWN)
         return chosen, known[chosen]
 
     async def open(self, name: str | None) -> Served:
@@ -155,6 +192,12 @@ class Models:
             batcher = Batcher(engine, waiting=self.settings.queue)
             self._loaded[name] = Served(name, path, engine, batcher, need)
             return self._loaded[name]
+
+    def _far(self, model: str) -> Kernel | None:
+        """Return the kernel that a name on the command line means; what is here comes first."""
+        if model in catalogue.known() or Path(model).exists():
+            return None
+        return self._named.get(model) or kernels.named(model)
 
     @property
     def budget(self) -> int:

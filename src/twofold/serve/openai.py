@@ -8,13 +8,13 @@ from typing import Any
 from twofold.serve.fields import Schema, either, listed, number, record, text, whole
 from twofold.serve.operations import Family, event
 from twofold.serve.refusals import Refusal
-from twofold.serve.replies import Reply
+from twofold.serve.replies import Answer
 from twofold.tokens import Tokenizer
 from twofold.tokens.speech import Call
 
 _TYPES = {
     "key": "authentication_error", "forbidden": "permission_error", "busy": "overloaded",
-    "bug": "server_error",
+    "upstream": "api_error", "bug": "server_error",
 }  # fmt: skip
 FINISH = {"stop": "stop", "length": "length", "calls": "tool_calls"}
 EFFORTS = {"none": 0, "minimal": 64, "low": 256, "medium": 1024, "high": 4096, "xhigh": 16384}
@@ -52,7 +52,7 @@ def new_id(prefix: str) -> str:
     return f"{prefix}{secrets.token_hex(12)}"
 
 
-def usage(replies: Sequence[Reply]) -> dict[str, Any]:
+def usage(replies: Sequence[Answer]) -> dict[str, Any]:
     """Return what the answers to one prompt cost."""
     prompt, written = replies[0].prompt_tokens, sum(reply.tokens for reply in replies)
     return {

@@ -4,11 +4,13 @@ from typing import Literal
 
 from twofold.base.errors import TwofoldError, UsageError
 
-Kind = Literal["invalid", "key", "forbidden", "unknown", "method", "slow", "large", "media", "busy", "bug"]
+Kind = Literal[
+    "invalid", "key", "forbidden", "unknown", "method", "slow", "large", "media", "busy", "upstream", "bug"
+]
 
 STATUS: dict[Kind, int] = {
     "invalid": 400, "key": 401, "forbidden": 403, "unknown": 404, "method": 405, "slow": 408, "large": 413,
-    "media": 415, "busy": 503, "bug": 500,
+    "media": 415, "busy": 503, "upstream": 502, "bug": 500,
 }  # fmt: skip
 
 
@@ -29,10 +31,13 @@ class Refusal(TwofoldError):  # noqa: N818 - an answer, and not a mistake of our
 
 def refusal(error: Exception) -> Refusal:
     """Return `error` as a refusal: the user's mistake, a full queue, something broken, or a bug."""
+    from twofold.kernel.elsewhere import ElsewhereError
     from twofold.run.batcher import Busy, Closed
 
     if isinstance(error, Refusal):
         return error
+    if isinstance(error, ElsewhereError):
+        return Refusal(error.kind, str(error), code=None if error.kind == "invalid" else error.kind)
     if isinstance(error, Busy | Closed):
         return Refusal("busy", str(error), code="busy")
     if isinstance(error, UsageError):

@@ -36,17 +36,58 @@ class Said:
     steps: list[Any] = field(default_factory=list)
 
 
-class Reply:
-    """One answer. Iterate once; then `finish`, `stopped` (by which string) and the counts of tokens hold."""
+class Answer:
+    """One answer. Iterate once; then `finish`, `stopped` (by which string) and the counts of tokens hold.
+
+    `first_ns`: when the first token came. `temperature`, `top_p`: with which it is written.
+    """
+
+    temperature = top_p = 1.0
+
+    def __init__(self, name: str) -> None:
+        """Begin an answer of the model called `name`."""
+        self.name = name
+        self.finish: Finish = "stop"
+        self.stopped: str | None = None
+        self.prompt_tokens = self.tokens = self.thought_tokens = 0
+        self.calls = 0
+        self.first_ns = 0
+
+    @property
+    def cached_tokens(self) -> int:
+        """How many of the prompt's tokens need not be read again."""
+        raise NotImplementedError
+
+    def cancel(self) -> None:
+        """Stop writing; nobody reads it any more."""
+        raise NotImplementedError
+
+    def __aiter__(self) -> AsyncIterator[Piece]:
+        """Yield the pieces as they are certain. Raises TwofoldError when the model broke down."""
+        raise NotImplementedError
+
+    async def whole(self) -> Said:
+        """Return the answer when it is whole."""
+        said = Said()
+        async for piece in self:
+            if piece.call:
+                said.calls.append(piece.call)
+            elif piece.kind == "text":
+                said.text += piece.text
+                said.steps += piece.notes
+            else:
+                said.thought += piece.text
+        return said
+
+
+class Reply(Answer):
+    """An answer of a model in memory."""
 
     def __init__(self, served: Served, wish: "Wish") -> None:
         """Hand the request to the batcher. Raises UsageError, Busy or Closed."""
+        super().__init__(served.name)
         self.served, self.wish = served, wish
-        self.finish: Finish = "stop"
-        self.stopped: str | None = None
-        self.tokens = self.thought_tokens = 0
-        self.calls = 0
-        self.first_ns = 0  # when the first token came
+        self.temperature, self.top_p = wish.sampler.temperature, wish.sampler.top_p
         self.end: Step | None = None  # the token with which the model ended it
         self._marks = Thoughts(served.engine.tokenizer)
         self._stop_ids = served.engine.tokenizer.stop_ids
@@ -72,19 +113,6 @@ class Reply:
     def cancel(self) -> None:
         """Stop writing; nobody reads it any more."""
         self._answering.cancel()
-
-    async def whole(self) -> Said:
-        """Return the answer when it is whole."""
-        said = Said()
-        async for piece in self:
-            if piece.call:
-                said.calls.append(piece.call)
-            elif piece.kind == "text":
-                said.text += piece.text
-                said.steps += piece.notes
-            else:
-                said.thought += piece.text
-        return said
 
     async def __aiter__(self) -> AsyncIterator[Piece]:
         """Yield the pieces as they are certain. Raises TwofoldError when the model broke down."""
@@ -179,7 +207,7 @@ class Reply:
         return piece
 
 
-async def merged(replies: Sequence[Reply]) -> AsyncIterator[tuple[int, Piece | None]]:
+async def merged(replies: Sequence[Answer]) -> AsyncIterator[tuple[int, Piece | None]]:
     """Yield the pieces of several answers as they come, with the answer's number; None ends an answer."""
     if len(replies) == 1:
         async for piece in replies[0]:
@@ -188,7 +216,7 @@ async def merged(replies: Sequence[Reply]) -> AsyncIterator[tuple[int, Piece | N
         return
     queue: asyncio.Queue[tuple[int, Piece | BaseException | None]] = asyncio.Queue()
 
-    async def read(number: int, reply: Reply) -> None:
+    async def read(number: int, reply: Answer) -> None:
         try:
             async for piece in reply:
                 queue.put_nowait((number, piece))

@@ -5,13 +5,15 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from twofold.kernel.elsewhere import Chat, Kernel
 from twofold.run.batcher import Closed
+from twofold.serve.elsewhere import Elsewhere
 from twofold.serve.models import Served
-from twofold.serve.replies import Reply
+from twofold.serve.replies import Answer, Reply
 from twofold.serve.state import State
 
 if TYPE_CHECKING:
-    from twofold.serve.asking import Wish
+    from twofold.serve.asking import Turn, Wish
 
 
 @dataclass
@@ -34,6 +36,21 @@ class Request:
         self.undo.callback(served.release)
         return served
 
+    async def speaker(self) -> Served | Kernel:
+        """Return the model that the body names, be it here or on another server."""
+        return self.state.models.kernel(self.body.get("model")) or await self.model()
+
+    async def begin(self, served: Served | Kernel, turn: "Turn") -> Answer:
+        """Return an answer that is being written, here or elsewhere, until the request is over."""
+        if isinstance(served, Served):
+            assert not isinstance(turn, Chat)
+            return self.reply(served, turn)
+        assert isinstance(turn, Chat)
+        answer = Elsewhere(served, turn)
+        self.undo.callback(answer.cancel)
+        await answer.begin()
+        return answer
+
     def reply(self, served: Served, wish: "Wish") -> Reply:
         """Return an answer that is being written, until the request is over."""
         try:
@@ -44,11 +61,11 @@ class Request:
         self.undo.callback(reply.cancel)
         return reply
 
-    def count(self, replies: Sequence[Reply]) -> None:
+    def count(self, replies: Sequence[Answer]) -> None:
         """Count the tokens of answers to one prompt."""
         for name, amount in (
             ("prompt", replies[0].prompt_tokens),
             ("cached", replies[0].cached_tokens),
             ("completion", sum(reply.tokens for reply in replies)),
         ):
-            self.state.metrics.add(f"twofold_{name}_tokens_total", amount, model=replies[0].served.name)
+            self.state.metrics.add(f"twofold_{name}_tokens_total", amount, model=replies[0].name)

@@ -20,6 +20,7 @@ def command(
     from rich.text import Text
 
     from twofold.cli import terminal
+    from twofold.kernel import kernels
     from twofold.pull import shelf
     from twofold.run import pulled
 
@@ -47,6 +48,9 @@ def command(
         )  # fmt: skip
     console.print(table)
     console.print("[dim]Bold: the default. Speeds are forecasts; twofold bench NAME measures.[/]")
+    for kernel in kernels.known().values():
+        told = f"{kernel.name}: {kernel.model} at {kernel.url} ({kernel.family}), through twofold serve"
+        console.print(Text(terminal.clean(told)), soft_wrap=True)
     for left, size in pulled.unfinished().items():
         told = f"{left}: {terminal.size(size)} have come; pull it again to go on, or twofold remove {left}."
         console.print(Text(terminal.clean(told), "yellow"), soft_wrap=True)

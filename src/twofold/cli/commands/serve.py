@@ -16,7 +16,7 @@ EXAMPLE = ("twofold serve", "answer OpenAI, Anthropic and Ollama clients, and op
 def command(
     model: Annotated[
         list[str] | None,
-        typer.Argument(metavar="MODEL", help="What to serve; default: every model that has a name here."),
+        typer.Argument(metavar="MODEL", help="What to serve; default: all that has a name here."),
     ] = None,
     port: Annotated[
         int | None, typer.Option("--port", "-p", metavar="P", help="Where to listen; default: 8080.")
@@ -52,6 +52,8 @@ def command(
     """Serve models over HTTP until Ctrl-C: to this machine only, unless told otherwise.
 
     Clients of OpenAI take the address with /v1; those of Anthropic and Ollama, and browsers, as it is.
+
+    openai:MODEL, anthropic:MODEL or ollama:MODEL is one on that server, asked when a client names it.
     """
     import contextlib
     import signal

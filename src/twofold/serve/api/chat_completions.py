@@ -6,17 +6,17 @@ goes on from exactly these; `chat_template_kwargs` for the chat template.
 """
 
 import asyncio
-import dataclasses
 import time
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
+from twofold.kernel.elsewhere import Kernel
 from twofold.serve import asking, openai
 from twofold.serve.fields import either, flag, listed, record, text, whole
 from twofold.serve.models import Served
 from twofold.serve.openai import FAMILY
 from twofold.serve.operations import Operation, Result, event
-from twofold.serve.replies import Reply, merged
+from twofold.serve.replies import Answer, Reply, merged
 from twofold.serve.request import Request
 
 __all__ = ["FAMILY", "OPERATIONS"]
@@ -72,10 +72,10 @@ TAKES = record(
 
 async def answer(request: Request) -> Result:
     """Return the completion, or a stream of its chunks."""
-    served = await request.model()
+    served = await request.speaker()
     wish = await asyncio.to_thread(_wish, request, served)
     replies = [
-        request.reply(served, dataclasses.replace(wish, sampler=asking.reseeded(wish.sampler, index)))
+        await request.begin(served, asking.numbered(wish, index))
         for index in range(request.body.get("n") or 1)
     ]
     head = {"id": openai.new_id("chatcmpl-"), "created": int(time.time()), "model": served.name}
@@ -86,8 +86,8 @@ async def answer(request: Request) -> Result:
     return {**head, "object": "chat.completion", "choices": choices, "usage": openai.usage(replies)}
 
 
-def _wish(request: Request, served: Served) -> asking.Wish:
-    body, settings = request.body, request.state.settings
+def _wish(request: Request, served: Served | Kernel) -> asking.Turn:
+    body = request.body
     messages = [
         {**message, "content": asking.plain(message.get("content"), f"messages[{n}].content")}
         for n, message in enumerate(body["messages"])
@@ -106,19 +106,20 @@ def _wish(request: Request, served: Served) -> asking.Wish:
         ids=body.get("continue_tokens") or (),
         values=body.get("chat_template_kwargs"),
         max_tokens=body.get("max_completion_tokens") or body.get("max_tokens"),
-        sampler=asking.sampler(body, settings),
+        options=body,
         stops=asking.stops(body.get("stop")),
-        alternatives=min(8, body.get("top_logprobs") or 0) if body.get("logprobs") else 0,
+        probabilities=min(8, body.get("top_logprobs") or 0) if body.get("logprobs") else None,
     )
 
 
-def _logprobs(request: Request, reply: Reply, steps: Sequence[Any]) -> dict[str, Any] | None:
+def _logprobs(request: Request, reply: Answer, steps: Sequence[Any]) -> dict[str, Any] | None:
     if not request.body.get("logprobs"):
         return None
+    assert isinstance(reply, Reply)  # others were refused
     return {"content": openai.entries(reply.served.engine.tokenizer, steps), "refusal": None}
 
 
-async def _choice(request: Request, index: int, reply: Reply) -> dict[str, Any]:
+async def _choice(request: Request, index: int, reply: Answer) -> dict[str, Any]:
     said = await reply.whole()
     message: dict[str, Any] = {"role": "assistant", "content": said.text, "refusal": None}
     if said.thought:
@@ -130,7 +131,7 @@ async def _choice(request: Request, index: int, reply: Reply) -> dict[str, Any]:
     return {"index": index, "message": message, "logprobs": logprobs, "finish_reason": finish}
 
 
-async def _stream(request: Request, replies: Sequence[Reply], head: dict[str, Any]) -> AsyncIterator[str]:
+async def _stream(request: Request, replies: Sequence[Answer], head: dict[str, Any]) -> AsyncIterator[str]:
     with_usage = bool((request.body.get("stream_options") or {}).get("include_usage"))
 
     def chunk(

@@ -9,19 +9,21 @@ import json
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
+from twofold.kernel.elsewhere import Kernel
 from twofold.serve import asking, openai
 from twofold.serve.fields import Schema, either, flag, listed, number, record, text, whole
 from twofold.serve.models import Served
 from twofold.serve.operations import Family, Operation, Result, event
 from twofold.serve.refusals import Refusal
-from twofold.serve.replies import Reply
+from twofold.serve.replies import Answer
 from twofold.serve.request import Request
 
 __all__ = ["FAMILY", "OPERATIONS"]
 
 _TYPES = {
     "key": "authentication_error", "forbidden": "permission_error", "unknown": "not_found_error",
-    "large": "request_too_large", "busy": "overloaded_error", "bug": "api_error",
+    "large": "request_too_large", "busy": "overloaded_error", "upstream": "api_error",
+    "bug": "api_error",
 }  # fmt: skip
 _REASONS = {"stop": "end_turn", "length": "max_tokens", "calls": "tool_use"}
 _CHOICES = {"auto": "auto", "any": "required", "none": "none"}
@@ -99,18 +101,18 @@ TAKES = record(
 
 async def answer(request: Request) -> Result:
     """Return the message, or a stream of the events that it is made of."""
-    body, settings = request.body, request.state.settings
-    served = await request.model()
+    body = request.body
+    served = await request.speaker()
     wish = await asyncio.to_thread(
         _turn,
         request,
         served,
         schema=openai.format_of((body.get("output_config") or {}).get("format") or body.get("output_format")),
         max_tokens=body["max_tokens"],
-        sampler=asking.sampler(body, settings),
+        options=body,
         stops=asking.stops(body.get("stop_sequences")),
     )
-    reply = request.reply(served, wish)
+    reply = await request.begin(served, wish)
     head = {"id": openai.new_id("msg_"), "type": "message", "role": "assistant", "model": served.name}
     if body.get("stream"):
         return _stream(request, reply, head)
@@ -130,10 +132,11 @@ async def count(request: Request) -> Result:
     """Return how many tokens the messages are."""
     served = await request.model()
     wish = await asyncio.to_thread(_turn, request, served)
+    assert isinstance(wish, asking.Wish)
     return {"input_tokens": len(wish.ids)}
 
 
-def _turn(request: Request, served: Served, **how: Any) -> asking.Wish:
+def _turn(request: Request, served: Served | Kernel, **how: Any) -> asking.Turn:
     body = request.body
     messages = [one for n, message in enumerate(body["messages"]) for one in _messages(message, n)]
     if system := asking.plain(body.get("system"), "system"):
@@ -142,7 +145,6 @@ def _turn(request: Request, served: Served, **how: Any) -> asking.Wish:
     if choice["type"] == "tool" and not choice.get("name"):
         raise Refusal("invalid", "A choice of type tool needs the `name` of one.", where="tool_choice.name")
     thoughts = {"enabled": thinking.get("budget_tokens") or openai.EFFORTS["medium"], "disabled": 0}
-    how.setdefault("sampler", asking.sampler({}, request.state.settings))
     return asking.turn(
         request,
         served,
@@ -191,13 +193,13 @@ def _tool_use(name: str) -> dict[str, Any]:
     return {"type": "tool_use", "id": openai.new_id("toolu_"), "name": name, "input": {}}
 
 
-def _end(reply: Reply) -> dict[str, Any]:
+def _end(reply: Answer) -> dict[str, Any]:
     if reply.stopped is not None:
         return {"stop_reason": "stop_sequence", "stop_sequence": reply.stopped}
     return {"stop_reason": _REASONS[reply.finish], "stop_sequence": None}
 
 
-def _usage(reply: Reply) -> dict[str, int]:
+def _usage(reply: Answer) -> dict[str, int]:
     return {
         "input_tokens": reply.prompt_tokens - reply.cached_tokens,
         "cache_creation_input_tokens": 0,
@@ -206,7 +208,7 @@ def _usage(reply: Reply) -> dict[str, int]:
     }
 
 
-async def _stream(request: Request, reply: Reply, head: dict[str, Any]) -> AsyncIterator[str]:
+async def _stream(request: Request, reply: Answer, head: dict[str, Any]) -> AsyncIterator[str]:
     def say(kind: str, **data: Any) -> str:
         return event({"type": kind, **data}, kind)
 

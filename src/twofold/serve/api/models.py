@@ -4,6 +4,7 @@ import datetime
 from pathlib import Path
 from typing import Any
 
+from twofold.kernel.elsewhere import Kernel
 from twofold.serve.openai import FAMILY
 from twofold.serve.operations import Operation, Result
 from twofold.serve.request import Request
@@ -14,6 +15,7 @@ __all__ = ["FAMILY", "OPERATIONS"]
 async def listed(request: Request) -> Result:
     """Return all models, the one that is meant when none is named first."""
     data = [_model(name, path) for name, path in request.state.models.known().items()]
+    data += [_elsewhere(kernel) for kernel in request.state.models.elsewhere().values()]
     if data:
         data[0]["default"] = True
     ends = {"first_id": data[0]["id"], "last_id": data[-1]["id"]} if data else {}
@@ -22,6 +24,8 @@ async def listed(request: Request) -> Result:
 
 async def one(request: Request) -> Result:
     """Return one model. Raises Refusal when there is none of that name."""
+    if kernel := request.state.models.kernel(request.path["name"]):
+        return _elsewhere(kernel)
     return _model(*request.state.models.resolve(request.path["name"]))
 
 
@@ -31,6 +35,13 @@ def _model(name: str, path: Path) -> dict[str, Any]:
     return {
         "id": name, "object": "model", "created": int(created), "owned_by": "this machine",
         "type": "model", "display_name": name, "created_at": when.replace("+00:00", "Z"),
+    }  # fmt: skip
+
+
+def _elsewhere(kernel: Kernel) -> dict[str, Any]:
+    return {
+        "id": kernel.name, "object": "model", "created": 0, "owned_by": kernel.family,
+        "type": "model", "display_name": kernel.name, "created_at": "1970-01-01T00:00:00Z",
     }  # fmt: skip
 
 

@@ -14,15 +14,20 @@ from pathlib import Path
 from typing import Any
 
 from twofold import __version__, parameters
+from twofold.kernel.elsewhere import Kernel, refused
 from twofold.serve import asking, forms, openai
 from twofold.serve.embedding import embed
 from twofold.serve.fields import Schema, either, flag, listed, number, record, text, whole
+from twofold.serve.models import Served
 from twofold.serve.operations import Family, Operation, Result
 from twofold.serve.refusals import Refusal
-from twofold.serve.replies import Reply
+from twofold.serve.replies import Answer
 from twofold.serve.request import Request
 
 __all__ = ["FAMILY", "OPERATIONS"]
+
+
+_NEVER = "2100-01-01T00:00:00Z"
 
 
 def refuse(no: Refusal) -> dict[str, Any]:
@@ -99,7 +104,7 @@ async def chat(request: Request) -> Result:
     began = time.monotonic_ns()
     if (rest := await _only_load(request, body.get("messages"))) is not None:
         return {**rest, "message": {"role": "assistant", "content": ""}}
-    served = await request.model()
+    served = await request.speaker()
     loaded = time.monotonic_ns()
     for message in body["messages"]:
         _no_pictures(message)
@@ -114,7 +119,7 @@ async def chat(request: Request) -> Result:
         goes_on=messages[-1]["role"] == "assistant" and not messages[-1].get("tool_calls"),
         **_how(request),
     )
-    return await _answer(request, request.reply(served, wish), _chat_piece, began, loaded)
+    return await _answer(request, await request.begin(served, wish), _chat_piece, began, loaded)
 
 
 async def generate(request: Request) -> Result:
@@ -123,28 +128,43 @@ async def generate(request: Request) -> Result:
     began = time.monotonic_ns()
     if (rest := await _only_load(request, body.get("prompt"))) is not None:
         return {**rest, "response": ""}
-    served = await request.model()
+    served = await request.speaker()
     loaded = time.monotonic_ns()
     _no_pictures(body)
     if body.get("suffix"):
         raise Refusal("invalid", "`suffix` is not offered: a text is only continued.", where="suffix")
-    if body.get("raw") or not served.engine.tokenizer.vocabulary.chat_template:
-        ids = await asyncio.to_thread(asking.raw_ids, served, body["prompt"])
-        how = _how(request)
-        how["constraint"] = await asyncio.to_thread(forms.form, served, how.pop("schema"), (), "auto")
-        how["max_tokens"] = asking.room(served, ids, how["max_tokens"], request.state.settings)
-        how.pop("thoughts")
-        wish = asking.Wish(ids=ids, owner=request.owner, chat=False, **how)
+    wish: asking.Turn
+    if isinstance(served, Served) and (
+        body.get("raw") or not served.engine.tokenizer.vocabulary.chat_template
+    ):
+        wish = await asyncio.to_thread(_raw, request, served)
+    elif isinstance(served, Kernel) and body.get("raw"):
+        raise refused(served, "`raw` prompts")
     else:
         system = [{"role": "system", "content": body["system"]}] if body.get("system") else []
         messages = [*system, {"role": "user", "content": body["prompt"]}]
         wish = await asyncio.to_thread(asking.turn, request, served, messages, **_how(request))
-    return await _answer(request, request.reply(served, wish), _generate_piece, began, loaded)
+    return await _answer(request, await request.begin(served, wish), _generate_piece, began, loaded)
+
+
+def _raw(request: Request, served: Served) -> asking.Wish:
+    """Return the wish to go on with a prompt that is all that the model reads."""
+    how, settings = _how(request), request.state.settings
+    ids = asking.raw_ids(served, request.body["prompt"])
+    return asking.Wish(
+        ids=ids,
+        max_tokens=asking.room(served, ids, how["max_tokens"], settings),
+        sampler=asking.sampler(how["options"], settings, penalty=how["penalty"]),
+        constraint=forms.form(served, how["schema"], (), "auto"),
+        stops=how["stops"],
+        owner=request.owner,
+        chat=False,
+    )
 
 
 def _how(request: Request) -> dict[str, Any]:
     """Return what both kinds of request say about the answer."""
-    body, settings = request.body, request.state.settings
+    body = request.body
     options, think, wanted = body.get("options") or {}, body.get("think"), body.get("format")
     efforts: dict[Any, int | None] = {None: None, False: 0, True: openai.EFFORTS["medium"]}
     most = options.get("num_predict")
@@ -152,7 +172,8 @@ def _how(request: Request) -> dict[str, Any]:
         "schema": True if wanted == "json" else wanted or None,
         "thoughts": openai.EFFORTS[think] if isinstance(think, str) else efforts[think],
         "max_tokens": most if most and most > 0 else None,
-        "sampler": asking.sampler(options, settings, penalty="repeat_penalty"),
+        "options": options,
+        "penalty": "repeat_penalty",
         "stops": asking.stops(options.get("stop")),
     }
 
@@ -166,9 +187,10 @@ async def _only_load(request: Request, given: Any) -> dict[str, Any] | None:
     """Load or unload the model when nothing is asked of it; return the answer to that, else None."""
     if given:
         return None
-    name, _ = request.state.models.resolve(request.body["model"])
-    gone = request.body.get("keep_alive") in (0, "0", "0s", "0m")
-    await (request.state.models.unload(name) if gone else request.state.models.load(name))
+    models, gone = request.state.models, request.body.get("keep_alive") in (0, "0", "0s", "0m")
+    if models.kernel(request.body["model"]) is None:  # else there is nothing to load
+        name, _ = models.resolve(request.body["model"])
+        await (models.unload(name) if gone else models.load(name))
     return {
         "model": request.body["model"],
         "created_at": _now(),
@@ -192,7 +214,7 @@ def _generate_piece(said: str, thought: str, calls: list[Any]) -> dict[str, Any]
     return {"response": said, **({"thinking": thought} if thought else {})}
 
 
-async def _answer(request: Request, reply: Reply, form: Any, began: int, loaded: int) -> Result:
+async def _answer(request: Request, reply: Answer, form: Any, began: int, loaded: int) -> Result:
     head = {"model": request.body["model"]}
 
     def end() -> dict[str, Any]:
@@ -225,17 +247,18 @@ async def _answer(request: Request, reply: Reply, form: Any, began: int, loaded:
 
 async def tags(request: Request) -> Result:
     """Return all models."""
-    return {"models": [_listed(name, path) for name, path in request.state.models.known().items()]}
+    models = request.state.models
+    here = [_listed(name, path) for name, path in models.known().items()]
+    return {"models": here + [_elsewhere(kernel) for kernel in models.elsewhere().values()]}
 
 
 async def running(request: Request) -> Result:
     """Return the models in memory."""
-    never = "2100-01-01T00:00:00Z"
     loaded = request.state.models.loaded()
     return {
         "models": [
             {
-                **_listed(one.name, one.path), "size": one.bytes, "size_vram": 0, "expires_at": never,
+                **_listed(one.name, one.path), "size": one.bytes, "size_vram": 0, "expires_at": _NEVER,
                 "context_length": one.engine.context,
             }
             for one in loaded
@@ -245,7 +268,14 @@ async def running(request: Request) -> Result:
 
 async def show(request: Request) -> Result:
     """Return what is known of a model. Raises Refusal when there is none of that name."""
-    name, path = request.state.models.resolve(request.body.get("model") or request.body.get("name"))
+    asked = request.body.get("model") or request.body.get("name")
+    if kernel := request.state.models.kernel(asked):
+        return {
+            "modelfile": "", "parameters": "", "template": "", "license": "", "modified_at": _NEVER,
+            "details": _elsewhere(kernel)["details"], "capabilities": ["completion", "tools"],
+            "model_info": {"general.architecture": kernel.family},
+        }  # fmt: skip
+    name, path = request.state.models.resolve(asked)
     model = parameters.load(path)
     template = model.tokenizer.vocabulary.chat_template or ""
     config = model.config
@@ -298,6 +328,18 @@ def _listed(name: str, path: Path) -> dict[str, Any]:
     return {
         "name": name, "model": name, "modified_at": _modified(path), "size": size, "digest": digest,
         "details": _details(path),
+    }  # fmt: skip
+
+
+def _elsewhere(kernel: Kernel) -> dict[str, Any]:
+    details = {
+        "parent_model": "", "format": "", "family": kernel.family, "families": [kernel.family],
+        "parameter_size": "", "quantization_level": "",
+    }  # fmt: skip
+    digest = hashlib.sha256(f"{kernel.url} {kernel.model}".encode()).hexdigest()
+    return {
+        "name": kernel.name, "model": kernel.name, "modified_at": _NEVER, "size": 0, "digest": digest,
+        "remote_model": kernel.model, "remote_host": kernel.url, "details": details,
     }  # fmt: skip
 
 

@@ -16,7 +16,7 @@ from twofold.serve.fields import either, flag, listed, record, text, whole
 from twofold.serve.openai import FAMILY
 from twofold.serve.operations import Operation, Result, event
 from twofold.serve.refusals import Refusal
-from twofold.serve.replies import Reply
+from twofold.serve.replies import Answer, Reply
 from twofold.serve.request import Request
 from twofold.tokens.speech import Piece
 
@@ -103,8 +103,8 @@ def _kept(request: Request) -> _Kept:
 
 async def answer(request: Request) -> Result:
     """Return the response, or a stream of the events that it is made of."""
-    body, settings = request.body, request.state.settings
-    served = await request.model()
+    body = request.body
+    served = await request.speaker()
     messages: list[dict[str, Any]] = []
     if previous := body.get("previous_response_id"):
         messages += _kept(request).find(previous)[1]
@@ -123,10 +123,10 @@ async def answer(request: Request) -> Result:
         schema=openai.format_of((body.get("text") or {}).get("format")),
         thoughts=openai.thoughts((body.get("reasoning") or {}).get("effort")),
         max_tokens=body.get("max_output_tokens"),
-        sampler=asking.sampler(body, settings),
-        alternatives=min(8, body.get("top_logprobs") or 0) if with_logprobs else 0,
+        options=body,
+        probabilities=min(8, body.get("top_logprobs") or 0) if with_logprobs else None,
     )
-    writing = _Writing(request, request.reply(served, wish), messages)
+    writing = _Writing(request, await request.begin(served, wish), messages)
     if body.get("stream"):
         return writing.events()
     async for _ in writing.events():
@@ -137,17 +137,17 @@ async def answer(request: Request) -> Result:
 class _Writing:
     """A response that is being written, item by item."""
 
-    def __init__(self, request: Request, reply: Reply, messages: list[dict[str, Any]]) -> None:
+    def __init__(self, request: Request, reply: Answer, messages: list[dict[str, Any]]) -> None:
         self.request, self.reply, self.messages = request, reply, messages
         body = request.body
         self.response: dict[str, Any] = {
             "id": openai.new_id("resp_"), "object": "response", "created_at": int(time.time()),
-            "status": "in_progress", "model": reply.served.name, "output": [], "error": None,
+            "status": "in_progress", "model": reply.name, "output": [], "error": None,
             "incomplete_details": None, "instructions": body.get("instructions"),
             "max_output_tokens": body.get("max_output_tokens"), "metadata": body.get("metadata") or {},
             "parallel_tool_calls": body.get("parallel_tool_calls") is not False,
             "previous_response_id": body.get("previous_response_id"), "store": body.get("store") is not False,
-            "temperature": reply.wish.sampler.temperature, "top_p": reply.wish.sampler.top_p,
+            "temperature": reply.temperature, "top_p": reply.top_p,
             "text": body.get("text") or {"format": {"type": "text"}},
             "tool_choice": body.get("tool_choice") or "auto", "tools": body.get("tools") or [], "usage": None,
         }  # fmt: skip
@@ -194,6 +194,7 @@ class _Writing:
             return said
         entries = []
         if _INCLUDE in (self.request.body.get("include") or ()):
+            assert isinstance(self.reply, Reply)  # others were refused
             entries = openai.entries(self.reply.served.engine.tokenizer, piece.notes)
             part["logprobs"] += entries
         said.append(
