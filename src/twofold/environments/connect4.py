@@ -32,8 +32,7 @@ ANSWER_TOKENS = 18
 COLUMNS, ROWS = 7, 6
 NAMES = "abcdefg"
 OPENINGS = (4, 5, 6, 7, 8)  # random stones before the game begins
-SHOWN = range(4, 35)  # random stones in a position that the teacher shows,
-DULL = 0.25  # and which share it shows of those where it has no reason for its move
+SHOWN = range(4, 41)  # random stones in a position that the teacher shows
 _TOPS = tuple(1 << 7 * column + ROWS - 1 for column in range(COLUMNS))
 _TEXT = re.compile(r"\|(?: (?:-|[xo]{1,6})){7} \|")
 _COLUMN = tuple(((1 << ROWS) - 1) << 7 * column for column in range(COLUMNS))
@@ -127,9 +126,7 @@ def lessons(seed: int) -> Iterator[Episode]:
     chance = random.Random(f"connect4 lessons {seed}")
     while True:
         mover, other = _scattered(chance, chance.choice(SHOWN))
-        key, seen = _key(mover, other), marks(mover, other)
-        if not ("X" in seen or "O" in seen or chance.random() < DULL):
-            continue
+        key = _key(mover, other)
         if not wins(other) and split_of(key) == "train":
             facts = {"mover": mover, "other": other, "first": True}
             yield Game(Problem(spell(mover, other), key, facts), chance.getrandbits(32))
