@@ -153,7 +153,6 @@ def test_a_tool_that_must_be_called(near: Serving) -> None:
 @pytest.mark.parametrize(
     ("path", "change", "sentence"),
     [
-        ("chat/completions", {"logprobs": True}, "without `logprobs`"),
         ("chat/completions", {"continue_tokens": [1]}, "without `continue_tokens`"),
         ("chat/completions", {"model": "anthropic", "seed": 1}, "without `seed`"),
         ("chat/completions", {"model": "anthropic", "response_format": {"type": "json_object"}}, "a schema"),
@@ -169,6 +168,13 @@ def test_what_cannot_be_done_elsewhere_is_refused(near: Serving, path: str, chan
     answer = near.post(f"/v1/{path}", {"model": "openai", "messages": ASK, **change})
     assert answer.status_code == 400
     assert sentence in answer.json()["error"]["message"]
+
+
+def test_probabilities_are_not_told(near: Serving) -> None:
+    body = {"model": "openai", "messages": ASK, "logprobs": True, "top_logprobs": 5, "max_tokens": 3}
+    choice = near.post("/v1/chat/completions", body).json()["choices"][0]
+    assert choice["message"]["content"]
+    assert choice["logprobs"] is None, "as the web app asks, whatever is behind"
 
 
 def test_models_are_listed_and_never_meant_by_no_name(near: Serving) -> None:

@@ -142,11 +142,7 @@ def turn(
     tools = forms.choose(tools, choice)
     options, settings = options or {}, request.state.settings
     if isinstance(served, Kernel):
-        local = {
-            "logprobs": probabilities is not None,
-            "continue_tokens": ids,
-            "chat_template_kwargs": values,
-        }
+        local = {"continue_tokens": ids, "chat_template_kwargs": values}
         return elsewhere.turn(
             served,
             [arranged(message) for message in messages],

@@ -193,8 +193,7 @@ class _Writing:
             )
             return said
         entries = []
-        if _INCLUDE in (self.request.body.get("include") or ()):
-            assert isinstance(self.reply, Reply)  # others were refused
+        if _INCLUDE in (self.request.body.get("include") or ()) and isinstance(self.reply, Reply):
             entries = openai.entries(self.reply.served.engine.tokenizer, piece.notes)
             part["logprobs"] += entries
         said.append(
