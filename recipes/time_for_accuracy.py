@@ -12,8 +12,7 @@ likeliest answer, a vote, the likeliest of many, the best of many by the checker
 thoughts without a vote.
 
 The same command after a crash or Ctrl-C goes on. `curve.png` and `table.md` lie in --out, and the table is
-printed. A seed of both usual tasks should take about six minutes on two
-quiet cores (reckoned from its parts).
+printed. A seed of countdown takes about five minutes of one core.
 """
 
 import argparse

@@ -53,6 +53,21 @@ def teach(state: State, name: str, *texts: str, context: int = 512) -> None:
     state.models.put(Served(name, Path("/dev/null"), engine, Batcher(engine), 0))
 
 
+def teach_to_break(running: Serving, name: str) -> None:
+    """Put a model behind a name that says three tokens and then raises what no code expects."""
+    teach(running.state, name, "one two three four five six")
+    backend = running.served(name).engine.runner
+    forward, calls = backend.forward, []
+
+    def failing(*arguments: Any) -> Any:
+        calls.append(1)
+        if len(calls) > 3:
+            raise ZeroDivisionError("on purpose")
+        return forward(*arguments)
+
+    backend.forward = failing
+
+
 class Parrot:
     """A backend that says its lines: after each start of an assistant's turn, and then it stops."""
 

@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterator
 
 import pytest
-from serving import Serving, serve, teach
+from serving import Serving, serve, teach_to_break
 
 MESSAGES = [{"role": "user", "content": "Hi"}]
 
@@ -13,17 +13,7 @@ MESSAGES = [{"role": "user", "content": "Hi"}]
 def breaking() -> Iterator[Serving]:
     """Return a server of a model that says three tokens and then raises what no code expects."""
     with serve("box") as running:
-        teach(running.state, "breaks", "one two three four five six")
-        backend = running.served("breaks").engine.runner
-        forward, calls = backend.forward, []
-
-        def failing(*arguments):
-            calls.append(1)
-            if len(calls) > 3:
-                raise ZeroDivisionError("on purpose")
-            return forward(*arguments)
-
-        backend.forward = failing
+        teach_to_break(running, "breaks")
         yield running
 
 

@@ -10,7 +10,7 @@ import anthropic
 import ollama
 import openai
 import pytest
-from serving import Serving, serve, teach
+from serving import Serving, serve, teach, teach_to_break
 
 from twofold.base.errors import UsageError
 from twofold.serve.models import Models
@@ -216,17 +216,7 @@ def test_a_wrong_key_is_said_and_never_shown(
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_what_breaks_there_is_said_here(near: Serving, far: Serving, family: str) -> None:
-    teach(far.state, "breaks", "one two three four five six")
-    backend = far.served("breaks").engine.runner
-    forward, calls = backend.forward, []
-
-    def failing(*arguments):
-        calls.append(1)
-        if len(calls) > 3:
-            raise ZeroDivisionError("on purpose")
-        return forward(*arguments)
-
-    backend.forward = failing
+    teach_to_break(far, "breaks")
     body = {"model": f"{family}-breaks", "messages": ASK, "stream": True}
     answer = near.post("/v1/chat/completions", body)
     assert "[DONE]" not in answer.text

@@ -7,6 +7,7 @@ mark is put there for the model, and what it goes on with is the answer (Muennig
 
 import asyncio
 import time
+from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
@@ -36,7 +37,7 @@ class Said:
     steps: list[Any] = field(default_factory=list)
 
 
-class Answer:
+class Answer(ABC):
     """One answer. Iterate once; then `finish`, `stopped` (by which string) and the counts of tokens hold.
 
     `first_ns`: when the first token came. `temperature`, `top_p`: with which it is written.
@@ -54,17 +55,17 @@ class Answer:
         self.first_ns = 0
 
     @property
+    @abstractmethod
     def cached_tokens(self) -> int:
         """How many of the prompt's tokens need not be read again."""
-        raise NotImplementedError
 
+    @abstractmethod
     def cancel(self) -> None:
         """Stop writing; nobody reads it any more."""
-        raise NotImplementedError
 
+    @abstractmethod
     def __aiter__(self) -> AsyncIterator[Piece]:
         """Yield the pieces as they are certain. Raises TwofoldError when the model broke down."""
-        raise NotImplementedError
 
     async def whole(self) -> Said:
         """Return the answer when it is whole."""

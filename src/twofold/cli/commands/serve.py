@@ -3,11 +3,14 @@
 import os
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from twofold.cli import models
+
+if TYPE_CHECKING:
+    from twofold.serve.state import State
 
 SECTION = "Talk"
 EXAMPLE = ("twofold serve", "answer OpenAI, Anthropic and Ollama clients, and open the web app")
@@ -55,14 +58,8 @@ def command(
 
     openai:MODEL, anthropic:MODEL or ollama:MODEL is one on that server, asked when a client names it.
     """
-    import contextlib
-    import signal
-    import webbrowser
-
     from twofold.base import config
     from twofold.base.errors import UsageError
-    from twofold.cli import terminal
-    from twofold.serve import app, server
     from twofold.serve.models import Models
     from twofold.serve.settings import Settings
     from twofold.serve.state import State
@@ -78,9 +75,20 @@ def command(
         raise UsageError(
             f"At {chosen.host} others can reach the server: set TWOFOLD_KEY, or name a key's file by --key."
         )
-    state = State(Models(model or (), chosen), chosen, secret)
+    _serve(State(Models(model or (), chosen), chosen, secret), browse=browse)
+
+
+def _serve(state: "State", *, browse: bool) -> None:
+    """Serve until Ctrl-C or SIGTERM, and say where."""
+    import contextlib
+    import signal
+    import webbrowser
+
+    from twofold.cli import terminal
+    from twofold.serve import app, server
+
     notes = terminal.error_console()
-    listening = server.listen(chosen)
+    listening = server.listen(state.settings)
     where = server.address(listening)
     served = state.models.names()
     notes.print(f"Serving {', '.join(served[:8])} at {where} (Ctrl-C stops).", markup=False, soft_wrap=True)
@@ -92,7 +100,7 @@ def command(
         webbrowser.open(where)  # who comes early waits: the port listens already
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # it ends as Ctrl-C does
     with listening, contextlib.suppress(KeyboardInterrupt):
-        server.server(app.build(state), chosen).run(sockets=[listening])
+        server.server(app.build(state), state.settings).run(sockets=[listening])
     notes.print("[dim]Stopped.[/]")
 
 
