@@ -1,6 +1,7 @@
 """Many requests at once: each gets the answer that it would get alone, and nobody waits for a lost one."""
 
 import asyncio
+import dataclasses
 import threading
 import time
 from collections.abc import Iterator
@@ -11,8 +12,10 @@ from tiny_models import random_model
 
 from twofold.base.errors import TwofoldError, UsageError
 from twofold.run import Engine, Sampler, open_model
+from twofold.run import batcher as batcher_module
 from twofold.run.answering import Answering
 from twofold.run.batcher import Ask, Batcher, Busy, Closed
+from twofold.run.sampling import choose
 
 MODEL = random_model("qwen3")
 NEVER = {1 << 30}  # no token ends the answer
@@ -120,6 +123,25 @@ def test_many_readers_in_one_event_loop():
     expected = [alone(prompt, sampler=sampler) for prompt, sampler in zip(PROMPTS, samplers(), strict=True)]
     assert asyncio.run(everyone()) == expected
     batcher.close()
+
+
+@pytest.mark.parametrize(("pace_s", "woken"), [(60.0, range(2, 4)), (0.0, range(8, 22))])
+def test_a_reader_is_woken_for_the_first_token_the_last_and_as_often_as_paced(monkeypatch, pace_s, woken):
+    monkeypatch.setattr(batcher_module, "_PACE_S", pace_s)
+    monkeypatch.setattr(batcher_module, "_PACE_MOST_S", pace_s)
+    times, wake = [], batcher_module.wake
+
+    def counted(answers):
+        answers = list(answers)
+        times.extend(answers)
+        wake(answers)
+
+    monkeypatch.setattr(batcher_module, "wake", counted)
+    batcher = Batcher(engine_of(2))
+    answering = batcher.submit(Ask(ids=[7], max_tokens=20, stop_ids={MODEL.config.vocab_size - 1}))
+    assert len(read(answering)) == 20
+    batcher.close()
+    assert len(times) in woken  # guesses bring several tokens at once
 
 
 def test_a_long_prompt_holds_nobody_up(gated):
@@ -317,6 +339,35 @@ def test_who_is_alone_is_written_by_guesses():
     assert batcher.figures()["steps"] < 66
     assert batcher.figures()["tokens"] == 70
     batcher.close()
+
+
+@pytest.mark.parametrize("guesses", [0, 3])
+@pytest.mark.parametrize("temperature", [0.0, 0.8])
+def test_penalties_count_the_answer_and_a_bias_always_holds(temperature, guesses):
+    """Against the formula of OpenAI's API, token by token, with each one's logits computed anew."""
+    presence, frequency, bias = 0.4, 0.7, {33: 2.5, 70: -4.0}
+    prompt, expected = [3, 4, 5, 6, 7, 8] * 4, []
+    engine, state = engine_of(1), 11
+    for _ in range(40):
+        ids = [*prompt, *expected]
+        logits = engine.forward(ids, [0] * len(ids), range(len(ids)))[-1]
+        for token, gain in bias.items():
+            logits[token] += gain
+        for token in set(expected):
+            logits[token] -= presence + frequency * expected.count(token)
+        token, _, state = choose(logits, Sampler(temperature=temperature), [], state)
+        expected.append(token)
+
+    batcher = Batcher(engine_of(2))
+    batcher._pacer.length = lambda: guesses
+    sampler = Sampler(
+        temperature=temperature, presence_penalty=presence, frequency_penalty=frequency,
+        bias=tuple(bias.items()), seed=11,
+    )  # fmt: skip
+    assert read(batcher.submit(Ask(ids=prompt, max_tokens=40, sampler=sampler, stop_ids=NEVER))) == expected
+    batcher.close()
+    plain = dataclasses.replace(sampler, presence_penalty=0.0, frequency_penalty=0.0)
+    assert alone(prompt, max_tokens=40, sampler=plain, stop_ids=NEVER) != expected
 
 
 @pytest.mark.parametrize("chunk", [7, 256])

@@ -212,6 +212,22 @@ def test_thinking_may_come_before_a_call():
         assert constraint.done or constraint.mask()[min(tokenizer.stop_ids)]
 
 
+def test_a_call_that_is_required_comes_however_long_the_thoughts():
+    tokenizer, batcher = MODELS["qwen3"].tokenizer, batcher_of("qwen3")
+    opened = tokenizer.special_id("<think>")
+    for seed in range(8):
+        sampler = Sampler(temperature=1.0, seed=seed)
+        constraint = GRAMMARS["qwen3"].tool_calls(TOOLS, "required", parallel=False)
+        constraint.take(opened)  # as a template does that begins the thoughts
+        ids = [*tokenizer.encode("Now?"), opened]
+        answering = batcher.submit(Ask(ids=ids, max_tokens=160, sampler=sampler, constraint=constraint))
+        said = [step.id for step in answering]
+        assert answering.finish == "stop", tokenizer.decode(said)
+        assert said.index(tokenizer.special_id("</think>")) < 90  # half, and to the end of a letter
+        assert CALL.search(tokenizer.decode(said))
+    batcher.close()
+
+
 def test_no_room_left_is_said():
     tokenizer, batcher = MODELS["qwen3"].tokenizer, batcher_of("qwen3", 2)
     schema = {"type": "array", "items": {"type": "string", "minLength": 50}, "minItems": 90}

@@ -1,5 +1,6 @@
 """Choosing tokens: run.c and Python choose alike, and each setting does what its paper says."""
 
+import collections
 import ctypes
 import dataclasses
 
@@ -116,6 +117,23 @@ def test_penalty_weakens_what_was_said(runner: Backend) -> None:
     assert runner.choose(logits, Sampler(repetition_penalty=1.5), far, 0)[0] == 7
 
 
+def test_bias_and_penalties_are_added_as_openai_says() -> None:
+    """mu[j] += bias[j] - c[j] * frequency - (c[j] > 0) * presence, c[j]: how often j was sampled before."""
+    random = np.random.default_rng(3)
+    for _ in range(20):
+        made = random.integers(0, 30, random.integers(0, 60)).tolist()
+        presence, frequency = random.uniform(-2, 2, 2).tolist()
+        bias = {int(token): float(random.uniform(-100, 100)) for token in random.integers(0, 50, 6)}
+        logits = random.standard_normal(50).astype(np.float32)
+        expected = [
+            float(mu) + bias.get(j, 0.0) - made.count(j) * frequency - (j in made) * presence
+            for j, mu in enumerate(logits)
+        ]
+        how = Sampler(presence_penalty=presence, frequency_penalty=frequency, bias=tuple(bias.items()))
+        sampling.lean(logits, how, collections.Counter(made))
+        np.testing.assert_allclose(logits, expected, rtol=1e-5, atol=1e-5)
+
+
 def test_ties_go_to_the_lower_id(runner: Backend) -> None:
     logits = np.zeros(384, np.float32)
     logits[[50, 20, 300]] = 3.0
@@ -126,7 +144,8 @@ def test_ties_go_to_the_lower_id(runner: Backend) -> None:
 @pytest.mark.parametrize(
     "how",
     [{"temperature": -1}, {"top_p": 0}, {"top_p": 1.1}, {"min_p": -0.1}, {"top_k": -1},
-     {"repetition_penalty": 0}, {"temperature": float("nan")}],
+     {"repetition_penalty": 0}, {"temperature": float("nan")}, {"presence_penalty": float("nan")},
+     {"frequency_penalty": float("inf")}, {"bias": ((1, float("nan")),)}],
 )  # fmt: skip
 def test_settings_out_of_range(how: dict[str, float]) -> None:
     with pytest.raises(UsageError):

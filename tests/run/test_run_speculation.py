@@ -18,6 +18,9 @@ HOW = (
     Sampler(),
     Sampler(temperature=1.0, seed=5),
     Sampler(temperature=0.7, seed=6, top_k=9, repetition_penalty=1.2),
+    Sampler(
+        temperature=0.3, seed=7, presence_penalty=0.3, frequency_penalty=-0.2, bias=((40, 3.0), (41, -9.0))
+    ),
 )
 
 
@@ -38,7 +41,7 @@ def eager(engine: Engine, monkeypatch: pytest.MonkeyPatch, count: int = 3) -> No
     monkeypatch.setattr(engine._pacer, "length", lambda: count)
 
 
-@pytest.mark.parametrize("sampler", HOW, ids=["greedy", "sampled", "filtered"])
+@pytest.mark.parametrize("sampler", HOW, ids=["greedy", "sampled", "filtered", "penalised"])
 @pytest.mark.parametrize("count", LENGTHS)
 @pytest.mark.parametrize("wrong_every", [1, 2, 5, 1000])
 def test_the_output_is_what_it_would_have_been(

@@ -26,7 +26,7 @@ from twofold.measure import forecast, machine, speed
 from twofold.parameters import ModelConfig
 from twofold.parameters.families import FAMILIES, of_hf
 from twofold.parameters.model import FILE_TYPES
-from twofold.pull import choosing, hub, names, web
+from twofold.pull import choosing, hub, names, shelf, web
 from twofold.pull.download import Stopped, Wanted, fetch
 from twofold.run import pulled
 
@@ -110,7 +110,8 @@ def _there(asked: names.Asked, type: str | None, name: str | None) -> Plan:
             name=_name(name, file.name.removesuffix(".gguf"), repo.id), where=where, local=None,
             wanted=((pulled.MODEL, repo.wanted(file)),), converts=False, type=choosing.type_of(file.name),
             file_bytes=file.size, memory_bytes=forecast.memory_bytes(file.size),
-            tokens_per_s=_forecast(file.size), license=repo.license,
+            tokens_per_s=_forecast(forecast.of_file, file.size, choosing.type_of(file.name), repo.parameters),
+            license=repo.license,
             source={**source, "file": file.path, "sha256": file.sha256},
         )  # fmt: skip
     taken = choosing.folder(repo)
@@ -143,7 +144,8 @@ def _here(path: Path, type: str | None, name: str | None) -> Plan:
         size = path.stat().st_size
         source["sha256"] = files.sha256(path)
         sizes = {
-            "file_bytes": size, "memory_bytes": forecast.memory_bytes(size), "tokens_per_s": _forecast(size)
+            "file_bytes": size, "memory_bytes": forecast.memory_bytes(size),
+            "tokens_per_s": _forecast(forecast.tokens_per_s, model.config, shelf.file_type(path, model)),
         }  # fmt: skip
     return Plan(
         name=_name(name, stem, str(path)), where=str(path), local=path, wanted=(),
@@ -190,17 +192,16 @@ def _refuse_foreign(repo: hub.Repo) -> None:
 
 
 def _sizes(config: ModelConfig, type: str) -> dict[str, Any]:
-    work = speed.work(config, speed.tensor_types(config, type))
     return {
         "file_bytes": speed.file_bytes(config, type),
         "memory_bytes": speed.memory_bytes(config, type),
-        "tokens_per_s": _forecast(work.weight_bytes),
+        "tokens_per_s": _forecast(forecast.tokens_per_s, config, type),
     }
 
 
-def _forecast(weight_bytes: int) -> float | None:
+def _forecast(rule: Callable[..., float], *what: Any) -> float | None:
     try:
-        return forecast.tokens_per_s(weight_bytes)
+        return rule(*what)
     except TwofoldError:
         return None  # no compiler, or no memory to measure with
 

@@ -8,6 +8,7 @@ from typing import Any
 from twofold import parameters
 from twofold.base.errors import TwofoldError
 from twofold.measure import forecast, pace, speed
+from twofold.parameters import Model, ModelConfig
 from twofold.parameters import card as cards
 from twofold.parameters.model import FILE_TYPES
 from twofold.run import catalogue, pulled
@@ -68,11 +69,11 @@ def about(name: str, path: Path, *, predict: bool = True) -> About:
         else "file"
     )
     by_default = name == catalogue.default_name()
-    token_bytes = facts.pop("token_bytes")
+    config = facts.pop("config")
     return About(
         name=name, path=str(path), kind="default" if by_default and kind == "file" else kind,
         default=by_default, removable=on_shelf is not None, source=on_shelf.source if on_shelf else {},
-        predicted_tokens_per_s=_speed(token_bytes) if predict and token_bytes else None, **facts,
+        predicted_tokens_per_s=_speed(config, facts["file_type"]) if predict and config else None, **facts,
     )  # fmt: skip
 
 
@@ -81,17 +82,15 @@ def _read(path: Path, changed: int, size: int) -> dict[str, Any]:
     """Return what a model's file says; the arguments after the path tell one version of it from another."""
     facts: dict[str, Any] = {
         "bytes": size, "parameters": 0, "architecture": "", "file_type": "", "context": 0, "memory_bytes": 0,
-        "license": "", "card": "", "token_bytes": 0,
+        "license": "", "card": "", "config": None,
     }  # fmt: skip
     try:
         model = parameters.load(path)
         config = model.config
-        run_as = speed.tensor_types(config, "F32")  # as a Hugging Face folder is run
-        work = speed.work(config, run_as) if path.is_dir() else pace.work_of(model)
-        largest = max(work.bytes, key=lambda kind: work.bytes[kind])
+        work = speed.work(config, speed.tensor_types(config, "F32"))
         facts |= {
             "parameters": config.parameters, "architecture": config.architecture, "context": config.context,
-            "file_type": _file_type(path) or largest, "token_bytes": work.weight_bytes,
+            "file_type": file_type(path, model), "config": config,
             "memory_bytes": forecast.memory_bytes(size) + work.cache * min(CONTEXT, config.context),
             "license": str(model.card.get("license", "")), "card": cards.to_markdown(model.card),
         }  # fmt: skip
@@ -104,15 +103,19 @@ def _facts(path: Path, changed: int, size: int) -> dict[str, Any]:
     return dict(_read(path, changed, size))
 
 
-def _file_type(path: Path) -> str:
+def file_type(path: Path, model: Model) -> str:
+    """Return the type of a model's file: as it says itself, else that of most of its bytes."""
     if path.is_dir():
-        return ""
+        return "F32"  # as which it is run
     number = parameters.gguf.read(path).metadata.get("general.file_type")
-    return _TYPES.get(number, "") if type(number) is int else ""
+    if type(number) is int and number in _TYPES:
+        return _TYPES[number]
+    read = pace.work_of(model).bytes
+    return max(read, key=lambda kind: read[kind])
 
 
-def _speed(token_bytes: int) -> float | None:
+def _speed(config: ModelConfig, type: str) -> float | None:
     try:
-        return round(forecast.tokens_per_s(token_bytes), 1)
+        return round(forecast.tokens_per_s(config, type), 1)
     except TwofoldError:
         return None

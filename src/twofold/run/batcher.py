@@ -14,6 +14,7 @@ does not depend on what runs beside it. Not covered: several engines.
 import threading
 import time
 from collections import Counter, deque
+from collections.abc import Sequence
 
 from twofold.base.errors import TwofoldError, UsageError
 from twofold.run.answering import Answering, Ask, Busy, Closed, wake
@@ -24,6 +25,8 @@ from twofold.run.speculation import Pacer, PromptLookup
 
 __all__ = ["Answering", "Ask", "Batcher", "Busy", "Closed"]
 
+# How often a reader is woken at most: for one answer, for each that is written beside it, and in any case.
+_PACE_S, _PACE_EACH_S, _PACE_MOST_S = 0.003, 0.001, 0.02
 _STALL_S = 0.05  # how long a step may read while answers wait for it
 _LEAST = 16  # tokens that a step may read in any case
 _ECHOED = 64  # tokens that are read back in a step: each has logits
@@ -43,6 +46,7 @@ class _Writing:
         self.draft: PromptLookup | None = None
         self.sequence, self.known, self.made = -1, 0, 0
         self.begun = len(self.ids)
+        self.woken = 0.0  # when its reader last was
         self.ahead: tuple[_Writing, int] | None = None  # who is reading our beginning, and how much of it
 
     @property
@@ -81,7 +85,8 @@ class Batcher:
     def submit(self, ask: Ask) -> Answering:
         """Return the answer, which is then written. May be called from any thread.
 
-        Raises UsageError when the prompt is empty, too long or has an unknown token, Busy when too many wait,
+        Raises UsageError when the prompt is empty, too long or has an unknown token (or the sampler's bias
+        has one), Busy when too many wait,
         Closed after `close`.
         """
         engine, ids = self._engine, ask.ids
@@ -91,6 +96,7 @@ class Batcher:
             raise UsageError(f"A token of the prompt is not in 0 to {engine.config.vocab_size - 1:,}.")
         if ask.max_tokens < (0 if ask.echo else 1):
             raise UsageError("An answer needs max_tokens of 1 or more.")
+        ask.sampler.check(engine.config.vocab_size)
         answering = Answering(ask, self._cancel)
         with self._news:
             if self._closing:
@@ -235,6 +241,8 @@ class Batcher:
             sequences += sequences[-1:] * len(guesses)
             positions += range(positions[-1] + 1, positions[-1] + 1 + len(guesses))
             wanted += [True] * len(guesses)
+        if any(writing.reading for writing, _ in parts):  # a long step: nobody's tokens wait for its end
+            self._wake([writing for writing, _ in parts], 0.0)
         start = time.perf_counter()
         logits_NV = self._engine.forward(tokens, sequences, positions, wanted)
         self._timed(start, len(tokens), len(parts))
@@ -242,7 +250,20 @@ class Batcher:
         row = 0
         for writing, count in parts:
             row = self._take(writing, count, logits_NV, row, guesses)
-        wake([writing.answering for writing, _ in parts])
+        pace_s = min(max(_PACE_S, _PACE_EACH_S * len(parts)), _PACE_MOST_S)
+        self._wake([writing for writing, _ in parts], pace_s - (time.perf_counter() - start))
+
+    def _wake(self, writings: Sequence[_Writing], pace_s: float) -> None:
+        """Wake the readers who were woken longer ago than `pace_s`, and those whose answers are over.
+
+        A small model makes thousands of tokens a second. To wake a reader for each takes a core from the
+        engine, for longer than the token took to make.
+        """
+        now = time.perf_counter()
+        due = [w for w in writings if w.answering.finish or now - w.woken > pace_s]
+        for writing in due:
+            writing.woken = now
+        wake([writing.answering for writing in due])
 
     def _parts(self) -> list[tuple[_Writing, int]]:
         """Return whose tokens are read in this step, and how many: first the newest of each answer."""

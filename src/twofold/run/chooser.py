@@ -1,5 +1,6 @@
 """Choosing the tokens of one answer: its sampler, its own random numbers, its constraint if it has one."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -8,7 +9,7 @@ from numpy.typing import NDArray
 
 from twofold.run.backends import Backend
 from twofold.run.constraints import Constraint
-from twofold.run.sampling import Sampler, likeliest
+from twofold.run.sampling import Sampler, lean, likeliest
 
 _FEW = 8  # times as many tokens as may come
 
@@ -39,6 +40,7 @@ class Chooser:
         self._runner, self._sampler, self.stop = runner, sampler, stop
         self._alternatives, self._constraint = alternatives, constraint
         self._state = sampler.seed & ((1 << 64) - 1)
+        self._made: Counter[int] = Counter()
 
     def choose(self, logits_V: NDArray[np.float32], ids: Sequence[int], left: int) -> list[Step]:
         """Return the next token after `ids`, and those that the constraint then forces.
@@ -46,6 +48,12 @@ class Chooser:
         logits_V: float32, used up. left: tokens for which there is still room. Raises TwofoldError when the
         constraint gives up.
         """
+        lean(logits_V, self._sampler, self._made)
+        steps = self._chosen(logits_V, ids, left)
+        self._made.update(step.id for step in steps)
+        return steps
+
+    def _chosen(self, logits_V: NDArray[np.float32], ids: Sequence[int], left: int) -> list[Step]:
         if self._constraint is None:
             return [self._drawn(logits_V, ids, None)]
         step = self._drawn(logits_V, ids, self._constraint.mask(left))

@@ -7,9 +7,9 @@ such as the names of fields, need not be asked of the model at all: `forced` giv
 
 JSON is written as our chat template writes it, with ", " and ": " and no other white space, so that a small
 model cannot lose itself in blanks; nor in digits, of which twenty in a row are enough. When half of the room
-for an answer in JSON is used, whatever can be closed is closed: strings, lists, objects; so that it is whole
-when the room ends, unless the schema demands more. Calls of tools have the form of our template, which
-Qwen's and Hermes' templates share:
+for an answer is used, thoughts end; when half of what is left for JSON is, whatever can be closed is closed:
+strings, lists, objects; so that it is whole when the room ends, unless the schema demands more. Calls of
+tools have the form of our template, which Qwen's and Hermes' templates share:
 
     <tool_call>
     {"name": NAME, "arguments": {…}}
@@ -102,12 +102,14 @@ class Grammars:
         *,
         parallel: bool = True,
         answer: Mapping[str, Any] | None = None,
+        thoughts: bool = True,
     ) -> Constraint:
         """Return the constraint on an answer that may call tools.
 
         tools: each with a name and `parameters`, a JSON schema; also below `function`. choice: "auto" (text,
         calls, or both), "required" (calls only), or the name of a tool. parallel: whether several calls may
-        follow each other. answer: with "auto", the JSON schema of an answer that calls nothing.
+        follow each other. answer: with "auto", the JSON schema of an answer that calls nothing. thoughts:
+        whether it may think before.
         """
         inner = [tool.get("function", tool) for tool in tools]
         names = [str(tool.get("name", "")) for tool in inner]
@@ -117,7 +119,7 @@ class Grammars:
             if choice not in names:
                 raise UsageError(f"The tool {choice!r} is not among those offered: {', '.join(names)}.")
             inner, parallel = [inner[names.index(choice)]], False
-        grammar = _calls(self._tokenizer, inner, choice == "auto", parallel, answer)
+        grammar = _calls(self._tokenizer, inner, choice == "auto", parallel, answer, thoughts)
         opening = _tags(self._tokenizer, "tool_call")[2]
         all_json = answer is not None or (opening is None and choice != "auto")
         json_from = _START if all_json else opening
@@ -167,7 +169,7 @@ class _Matching:
         self._bits = np.empty(-(-len(words.tokens) // 32), np.uint32)
         self._at, self._bytes = self._bits.ctypes.data, self._bits.nbytes
         self._digits = 0  # how many stand at the end
-        self._room = 0  # for how many tokens there was room at first
+        self._room = 0  # for how many tokens there was room when what is now written began
 
     @property
     def done(self) -> bool:
@@ -181,17 +183,19 @@ class _Matching:
         mask: NDArray[np.bool_] = bits[: len(self._words.tokens)].view(np.bool_)
         if self._digits >= _DIGITS and (mask & ~self._words.digits).any():
             mask &= ~self._words.digits
-        if self._closes and left is not None:
-            self._room = max(self._room, left)
-            for closing in self._words.closing if left < self._room // 2 else ():
+        self._room = max(self._room, left or 0)
+        if left is not None and left < self._room // 2:
+            for closing in (self._words.thoughts_end, *(self._words.closing if self._closes else ())):
                 if (mask & closing).any():
-                    return mask & closing
+                    mask &= closing
+                    break
         return mask
 
     def take(self, token: int) -> None:
         if not self.done and not self._matcher.consume_token(token):
             self._give_up()
-        self._closes = self._closes or token == self._json_from
+        if token == self._json_from and not self._closes:
+            self._closes, self._room = True, 0  # half of what is left now
         piece = self._words.tokens[token]
         ending = len(piece) - len(piece.rstrip(b"0123456789"))
         self._digits = ending + (self._digits if ending == len(piece) else 0)
@@ -215,6 +219,8 @@ class _Words:
         self.tokens = [tokenizer.token_bytes(n) for n in range(tokenizer.vocab_size)]
         self.eos_token_id = min(stops, default=0)
         self.bos_token_id = vocabulary.bos_id
+        self.thoughts_end = np.zeros(len(self.tokens), bool)  # a token that no text contains, or none
+        self.thoughts_end[[n for n in self.special_token_ids if vocabulary.tokens[n] == "</think>"]] = True
         ends = [n in stops or (bool(t) and not t.strip(b"}]")) for n, t in enumerate(self.tokens)]
         quotes = [t[:1] == b'"' and not t[1:].strip(b"}]") for t in self.tokens]
         # What closes something. Quotes come first: in a string a bracket closes nothing.
@@ -253,6 +259,7 @@ def _calls(
     text_too: bool,
     parallel: bool,
     answer: Mapping[str, Any] | None,
+    thoughts: bool,
 ) -> dict[str, Any]:
     """Return the grammar of an answer with calls. A schema stands by itself, so that its references hold."""
     lines, schemas = [], []
@@ -266,9 +273,9 @@ def _calls(
     lines.append(f"call: {opening} ({' | '.join(f'call_{n}' for n in range(len(tools)))}) {closing}")
     lines.append('calls: call ("\\n" call)*' if parallel else "calls: call")
     before, after, thinks = _tags(tokenizer, "think")
-    think = "think? " if thinks is not None else ""
+    think = "think? " if thinks is not None and thoughts else ""
     if think:
-        lines.append(f"think: {before} TEXT? {after} /\\n*/")
+        lines.append(f"think: {before} TEXT? {after} /\\n{{0,2}}/")
     if not text_too:
         lines.append(f"start: {think}calls")
     elif answer is not None:

@@ -108,8 +108,8 @@ class Engine:
         with the context full. constraint: the form that the answer must have (constraints.py). Guesses are
         checked several in a pass where that is faster; the output is the same. draft: where guesses come
         from, such as an engine of a smaller model with the same vocabulary; by default the text itself.
-        Raises UsageError when `ids` is empty or longer than the context, or the draft engine's vocabulary is
-        another.
+        Raises UsageError when `ids` is empty or longer than the context, the sampler's bias names no token of
+        the model, or the draft engine's vocabulary is another.
         """
         sampler = sampler or Sampler()
         if not ids:
@@ -122,6 +122,7 @@ class Engine:
             raise UsageError(
                 f"There is no sequence {sequence}: this engine has {self.sequences}, counted from 0."
             )
+        sampler.check(self.config.vocab_size)
         if isinstance(draft, Engine):
             draft = _EngineDraft(draft, self.config.vocab_size)
         if not speculate or self.backend != "c":  # numpy rounds otherwise in another batch

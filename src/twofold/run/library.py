@@ -128,7 +128,9 @@ def functions() -> ctypes.CDLL:
 
 def declared(path: Path) -> ctypes.CDLL:
     """Return the shared library of run.c at `path` with the types of its functions declared."""
-    library = ctypes.CDLL(str(path))
+    library, prompt = ctypes.CDLL(str(path)), ctypes.PyDLL(str(path))
+    # Choosing takes microseconds; to let go of Python's lock for it can cost milliseconds until it is back.
+    library.tf_sample = prompt.tf_sample  # type: ignore[attr-defined]
     integer, pointer, text, size = ctypes.c_int, ctypes.c_void_p, ctypes.c_char_p, ctypes.c_size_t
     for name, result, arguments in (
         ("tf_open", pointer, [text, text, size]),

@@ -1,12 +1,14 @@
-"""Choosing the next token: greedy, temperature, top-k, top-p, min-p, repetition penalty.
+"""Choosing the next token: greedy, temperature, top-k, top-p, min-p, penalties, a bias.
 
-The steps and their order are run.c's (section 5), so that a seed gives the same text from either:
-penalty (Keskar et al. 2019, arXiv 1909.05858), temperature, min-p (Nguyen et al. 2024, arXiv 2407.01082),
-top-k (Fan et al. 2018), top-p (Holtzman et al. 2019, arXiv 1904.09751), then one draw.
+`lean` comes first, here alone: what is added to logits, as OpenAI's API has it. The other steps and their
+order are run.c's (section 5), so that a seed gives the same text from either: repetition penalty (Keskar et
+al. 2019, arXiv 1909.05858), temperature, min-p (Nguyen et al. 2024, arXiv 2407.01082), top-k (Fan et al.
+2018), top-p (Holtzman et al. 2019, arXiv 1904.09751), then one draw.
 Not covered: beam search, grammars.
 """
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,13 +23,20 @@ _MASK = (1 << 64) - 1
 
 @dataclass(frozen=True, kw_only=True)
 class Sampler:
-    """How to choose a token. By default greedy; top_k 0, top_p 1, min_p 0 and penalty 1 change nothing."""
+    """How to choose a token. By default greedy; top_k 0, top_p 1, min_p 0 and penalty 1 change nothing.
+
+    presence_penalty, frequency_penalty: what a token's logit loses once it stands in the answer, and for each
+    time that it does. bias: (token, what its logit gains).
+    """
 
     temperature: float = 0.0
     top_k: int = 0
     top_p: float = 1.0
     min_p: float = 0.0
     repetition_penalty: float = 1.0
+    presence_penalty: float = 0.0
+    frequency_penalty: float = 0.0
+    bias: tuple[tuple[int, float], ...] = ()
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -37,6 +46,14 @@ class Sampler:
             )
         if not self.repetition_penalty > 0:
             raise UsageError("A sampler's repetition_penalty is above 0; 1 changes nothing.")
+        gains = (self.presence_penalty, self.frequency_penalty, *(gain for _, gain in self.bias))
+        if not all(map(math.isfinite, gains)):
+            raise UsageError("A sampler's penalties and its bias are finite numbers; 0 changes nothing.")
+
+    def check(self, vocab_size: int) -> None:
+        """Raise UsageError when the bias names a token that is not in the vocabulary."""
+        if wrong := next((token for token, _ in self.bias if not 0 <= token < vocab_size), None):
+            raise UsageError(f"The bias names token {wrong:,}, which is not in 0 to {vocab_size - 1:,}.")
 
 
 def splitmix64(state: int) -> tuple[float, int]:
@@ -61,6 +78,18 @@ def likeliest(p_V: NDArray[np.float32], count: int) -> tuple[tuple[int, float], 
         ids = np.arange(len(p_V))
     ids = ids[np.argsort(-p_V[ids], kind="stable")[:count]]
     return tuple(zip(ids.tolist(), p_V[ids].tolist(), strict=True))
+
+
+def lean(logits_V: NDArray[np.float32], sampler: Sampler, made: Mapping[int, int]) -> None:
+    """Add to the logits, in place, what the sampler's bias and penalties say.
+
+    made: how often each token stands in the answer so far; what stands in the prompt does not count.
+    """
+    for token, gain in sampler.bias:
+        logits_V[token] += gain
+    if made and (sampler.presence_penalty or sampler.frequency_penalty):
+        ids, counts = list(made), np.array(list(made.values()), np.float32)
+        logits_V[ids] -= sampler.presence_penalty + sampler.frequency_penalty * counts
 
 
 def choose(
