@@ -51,6 +51,8 @@ def test_the_tree_keeps_its_contracts(root: Path) -> None:
             "The half that trains and the half that uses never import",
         ),
         ("kernel/planted.py", "import twofold.corpus", "Each folder may use only those below it"),
+        ("kernel/planted.py", "import twofold.devices", "Each folder may use only those below it"),
+        ("devices/planted.py", "import twofold.apps", "Each folder may use only those below it"),
         ("run/planted.py", "def late():\n    import transformers", "Torch lives in train"),
         ("cli/planted.py", "import torch", "A command imports torch through twofold.train only"),
         ("cli/commands/planted.py", "import twofold.cli.commands.chat", "Commands do not import each other"),

@@ -10,6 +10,7 @@ import pytest
 
 # What a core install does not have. An import of any of them while talking is a mistake.
 ABSENT = ("torch", "transformers", "datasets", "gguf", "pypdf", "trafilatura", "safetensors", "zstandard")
+SHIPPED = (".py", ".c", ".jinja", ".gguf", ".md", ".toml", ".json", ".npz")  # kinds of files
 
 BLOCKER = f"""
 import sys
@@ -43,7 +44,8 @@ def test_the_wheel_holds_both_files(root: Path, tmp_path: Path) -> None:
     wanted = [
         path.relative_to(root / "src").as_posix()
         for path in (root / "src" / "twofold").rglob("*")
-        if path.suffix in (".py", ".c", ".jinja", ".gguf", ".md", ".toml", ".json") or path.name == "py.typed"
+        if path.suffix in (".py", ".c", ".jinja", ".gguf", ".md", ".toml", ".json", ".npz")
+        or path.name == "py.typed"
     ]
     assert set(wanted) <= names
     assert {"twofold/box/model.gguf", "twofold/box/card.md"} <= names

@@ -3,6 +3,7 @@
 import contextlib
 import hashlib
 import os
+import secrets
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -39,6 +40,30 @@ def atomic_write(path: str | Path) -> Iterator[BinaryIO]:
             os.fsync(folder)
         finally:
             os.close(folder)
+
+
+@contextlib.contextmanager
+def atomic_write_at(folder: int, name: str, mode: int | None = None) -> Iterator[BinaryIO]:
+    """Do as `atomic_write` does beneath the open folder `folder` (a descriptor): no path is looked up.
+
+    `mode`: the file's permissions; else those that any new file would get.
+    """
+    temporary = f".{secrets.token_hex(8)}.tmp"
+    new = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    descriptor = os.open(temporary, new, 0o666, dir_fd=folder)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            yield file
+            file.flush()
+            if mode is not None:
+                os.fchmod(descriptor, mode)
+            os.fsync(descriptor)
+        os.replace(temporary, name, src_dir_fd=folder, dst_dir_fd=folder)
+    except BaseException:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(temporary, dir_fd=folder)
+        raise
+    os.fsync(folder)
 
 
 def append(path: str | Path, content: bytes) -> None:

@@ -1,7 +1,7 @@
-"""What goes on while a model is used: labels, what people say about its answers; models on other servers.
+"""The LLM OS: processes, memory, system calls, and what people say about answers.
 
-`labels` keeps corrections and comparisons, and the instructions they were made under; `kernels` asks models
-on other servers. See docs/kernel.md.
-
-Not covered yet: processes, memory, scheduling, system calls.
+A process is what its journal adds up to (`journal`, `process`); `system` runs many on minds and devices by
+turns (`scheduler`), and carries out what they ask for (`syscalls`) where the `policy` allows it. `labels`
+keeps corrections and comparisons, and the instructions they were made under; `kernels` asks models on other
+servers. See docs/kernel.md.
 """

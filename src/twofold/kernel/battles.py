@@ -7,6 +7,8 @@ they were, by their hash: a name can be another model tomorrow.
     {"battle", "time", "who", "messages", "answers": {"a", "b"}, "models": {"a", "b"}, "verdict"}
 
 `models`: {name, sha256} of each side. `verdict`: "a", "b", "tie", or "bad" (neither is any good).
+`arena/fought.jsonl` holds each battle from when both answers were whole, without who and verdict: those that
+are not in the other file wait for one.
 Not covered: taking a verdict back.
 """
 
@@ -31,7 +33,32 @@ class Battles:
     def __init__(self, folder: Path | None = None) -> None:
         """Open the folder; the user's own by default. Nothing is written before the first battle."""
         self.folder = home.data_folder() / "arena" if folder is None else folder
-        self.path = self.folder / "battles.jsonl"
+        self.path, self._fought = self.folder / "battles.jsonl", self.folder / "fought.jsonl"
+
+    def fought(
+        self,
+        messages: Sequence[Mapping[str, Any]],
+        answers: Mapping[str, str],
+        models: Mapping[str, Mapping[str, str]],
+        battle: str,
+    ) -> dict[str, Any]:
+        """Keep a battle that waits for its verdict, and return it as `waiting` does."""
+        record = _record(messages, answers, models, battle)
+        ledger.add(self._fought, record)
+        return record
+
+    def waiting(self, most: int) -> dict[str, dict[str, Any]]:
+        """Return by their ids the battles without a verdict, the newest last, `most` at most."""
+        judged = {record["battle"] for record in self.all()}
+        found = {}
+        for number, record in ledger.read(self._fought):
+            try:
+                _parts({**record, "verdict": ""})
+                if record["battle"] not in judged:
+                    found[str(record["battle"])] = record
+            except (KeyError, TypeError) as error:
+                raise BadFileError(f"{self._fought}, line {number}: no battle ({error}).") from error
+        return dict(list(found.items())[-most:])
 
     def add(
         self,
@@ -49,14 +76,9 @@ class Battles:
         """
         if verdict not in arena.VERDICTS:
             raise UsageError(unknown("verdict", verdict, arena.VERDICTS))
-        id_ = battle or secrets.token_hex(6)
-        ledger.add(self.path, {
-            "battle": id_, "time": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-            "who": who or home.user(), "messages": [dict(message) for message in messages],
-            "answers": {side: answers[side] for side in SIDES},
-            "models": {side: dict(models[side]) for side in SIDES}, "verdict": verdict,
-        })  # fmt: skip
-        return id_
+        record = _record(messages, answers, models, battle or secrets.token_hex(6))
+        ledger.add(self.path, {**record, "who": who or home.user(), "verdict": verdict})
+        return str(record["battle"])
 
     def all(self) -> list[dict[str, Any]]:
         """Return the battles in order. Raises BadFileError for a line that is none."""
@@ -90,6 +112,21 @@ class Battles:
             for answers, sides, verdict in parts if sides[0] != sides[1]
         ]  # fmt: skip
         return arena.rate(fought, style=style_control, anchor=anchor)
+
+
+def _record(
+    messages: Sequence[Mapping[str, Any]],
+    answers: Mapping[str, str],
+    models: Mapping[str, Mapping[str, str]],
+    battle: str,
+) -> dict[str, Any]:
+    """Return what is known of a battle before its verdict."""
+    return {
+        "battle": battle, "time": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "messages": [dict(message) for message in messages],
+        "answers": {side: answers[side] for side in SIDES},
+        "models": {side: dict(models[side]) for side in SIDES},
+    }  # fmt: skip
 
 
 def _parts(record: dict[str, Any]) -> tuple[tuple[str, str], list[tuple[str, str]], str]:

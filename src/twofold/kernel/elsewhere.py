@@ -26,7 +26,8 @@ class ElsewhereError(TwofoldError):
 class Kernel:
     """A model on another server. `key`: where its key is, such as "env:NAME", and never the key itself.
 
-    `url`: without a slash at the end. `timeout_s`: for how long nothing may come.
+    `url`: without a slash at the end. `timeout_s`: for how long nothing may come. `context`: tokens that a
+    process may show it. `price_in`, `price_out`: of a million tokens read and written.
     """
 
     name: str
@@ -35,6 +36,9 @@ class Kernel:
     url: str
     key: str | None = None
     timeout_s: float = 120.0
+    context: int = 32_768
+    price_in: float = 0.0
+    price_out: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True)

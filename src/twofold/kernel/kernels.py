@@ -8,12 +8,13 @@
     key = "env:OPENAI_API_KEY" # or "keyring:service/user"; never the key itself
     url = "https://…/v1"       # default: the family's own server
     timeout_s = 120            # for how long nothing may come
+    context = 32768            # tokens that a process may show it
+    price_in = 1.25            # of a million tokens read, and price_out written: what budgets of money count
 
 With a url of one's own no key is sent that the section does not name.
 """
 
 import asyncio
-import os
 import re
 import tomllib
 from collections.abc import AsyncIterator
@@ -21,13 +22,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from twofold.base import config, home
-from twofold.base.errors import MissingExtraError, UsageError
-from twofold.kernel import wire
+from twofold.base.errors import UsageError
+from twofold.kernel import keys, wire
 from twofold.kernel.backends import BACKENDS
 from twofold.kernel.elsewhere import Chat, ElsewhereError, Event, Kernel, complaint
 
 _NAME = re.compile(r"[\w][\w.:/-]{0,99}")
-_KEY = re.compile(r"env:[A-Za-z_][A-Za-z0-9_]*|keyring:[^/\s]+/\S+")
 _BUSY, _INVALID = (408, 429, 503, 529), (400, 413, 422)
 
 
@@ -40,6 +40,9 @@ class _Section:
     url: str | None = None
     key: str | None = None
     timeout_s: float = 120.0
+    context: int = 32_768
+    price_in: float = 0.0
+    price_out: float = 0.0
 
 
 def file() -> Path:
@@ -79,7 +82,7 @@ def _checked(name: str, found: _Section, where: str) -> Kernel:
     key = found.key
     if key is None and found.url is None and family.KEY:
         key = f"env:{family.KEY}"
-    if key is not None and not _KEY.fullmatch(key):
+    if key is not None and not keys.is_place(key):
         raise _in_clear(where)
     if key is not None and not wire.private(url):
         raise UsageError(
@@ -87,9 +90,12 @@ def _checked(name: str, found: _Section, where: str) -> Kernel:
         )
     if not found.model or not 0 < found.timeout_s <= 86_400:
         raise UsageError(f"{where} needs a model, and a timeout_s above 0.")
+    if found.context < 512 or min(found.price_in, found.price_out) < 0:
+        raise UsageError(f"{where} needs a context of 512 or more, and prices of 0 or more.")
     return Kernel(
-        name=name, family=found.family, model=found.model, url=url, key=key, timeout_s=found.timeout_s
-    )
+        name=name, family=found.family, model=found.model, url=url, key=key, timeout_s=found.timeout_s,
+        context=found.context, price_in=found.price_in, price_out=found.price_out,
+    )  # fmt: skip
 
 
 def _in_clear(where: str) -> UsageError:
@@ -113,35 +119,11 @@ def find(name: str) -> Kernel | None:
 
 
 def _secret(kernel: Kernel) -> str | None:
-    """Return a kernel's key. Raises TwofoldError when it is not where it should be."""
-    if kernel.key is None:
-        return None
-    kind, _, place = kernel.key.partition(":")
-    if kind == "env":
-        key = os.environ.get(place, "").strip()
-        missing = f"the variable {place}, which is not set"
-    else:
-        service, _, user = place.partition("/")
-        key = _from_keyring(service, user)
-        missing = f"the system's keyring under {place}, where there is none"
-    if not key:
-        raise ElsewhereError(f"it needs the key in {missing}.")
-    if not key.isascii() or not key.isprintable() or " " in key:
-        raise ElsewhereError("its key must be one line of plain characters.")
-    return key
-
-
-def _from_keyring(service: str, user: str) -> str:
+    """Return a kernel's key. Raises ElsewhereError when it is not where it should be."""
     try:
-        import keyring
-        import keyring.errors
-    except ImportError:
-        sentence = str(MissingExtraError("a key in the system's keyring", "keyring"))
-        raise ElsewhereError(sentence) from None
-    try:
-        return (keyring.get_password(service, user) or "").strip()
-    except keyring.errors.KeyringError:
-        raise ElsewhereError("the system's keyring does not hand out its key.") from None
+        return None if kernel.key is None else keys.look_up(kernel.key)
+    except keys.NoKeyError as error:
+        raise ElsewhereError(str(error)) from None
 
 
 class Stream:

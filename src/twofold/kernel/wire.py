@@ -19,7 +19,7 @@ from twofold.kernel.elsewhere import ElsewhereError
 
 _CONNECT_S = 15.0
 _MOST_LINE, _MOST, _MOST_ERROR = 4_000_000, 256_000_000, 64_000  # bytes
-_LOOPBACK = ("127.0.0.1", "::1", "localhost")
+LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
 def wrong(url: str) -> str | None:
@@ -39,7 +39,7 @@ def wrong(url: str) -> str | None:
 def private(url: str) -> bool:
     """Return whether what is sent there can be read by nobody on the way."""
     parts = urllib.parse.urlsplit(url)
-    return parts.scheme == "https" or parts.hostname in _LOOPBACK
+    return parts.scheme == "https" or parts.hostname in LOOPBACK
 
 
 class Post:
