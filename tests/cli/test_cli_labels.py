@@ -26,7 +26,7 @@ def typed(chat: conversation.Conversation, model: Path, monkeypatch: pytest.Monk
     left = [*lines, "/exit"]
     monkeypatch.setattr("builtins.input", lambda prompt="": left.pop(0))
     labeller = labelling.Labeller(model / "model.gguf", "small")
-    conversation.loop(chat, "small", terminal.error_console(), labeller, in_the_box=False)
+    conversation.loop(chat, "small", terminal.error_console(), labeller)
     assert not left
 
 

@@ -1,11 +1,12 @@
-"""A conversation in the terminal: turns, what still fits in the model's window, commands with a slash."""
+"""A conversation in the terminal: turns, what stands in the model's window, commands with a slash."""
 
 import functools
 import math
 import sys
-from collections.abc import Callable, Iterator
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from rich.console import Console
 from rich.text import Text
@@ -17,6 +18,7 @@ from twofold.tokens.specials import END_OF_TEXT
 
 if TYPE_CHECKING:
     from twofold.cli.labelling import Labeller
+    from twofold.kernel.talk import Talk as Window
     from twofold.measure.attempts import Prompts
     from twofold.measure.judge import Judge
     from twofold.run import Engine, Sampler, Step
@@ -37,7 +39,61 @@ COMMANDS = {
 }
 
 
-class Conversation:
+class Spoken(Protocol):
+    """An answer that was shown."""
+
+    text: str
+    interrupted: bool
+
+
+class Talk(ABC):
+    """The messages so far, whoever answers them. `other`: another answer to the last question."""
+
+    def __init__(self, system: str | None) -> None:
+        """Start an empty conversation, with the system's instructions if there are any."""
+        self.other: str | None = None
+        self._system = system
+        self.messages: list[dict[str, Any]] = []
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget everything but the system's instructions."""
+        self.other = None
+        self.messages = [{"role": "system", "content": self._system}] if self._system else []
+
+    def question(self) -> list[dict[str, Any]]:
+        """Return the conversation up to the last answer. Raises UsageError when there is none yet."""
+        if not self.messages or self.messages[-1]["role"] != "assistant":
+            raise UsageError("There is no answer yet that could be labelled.")
+        return self.messages[:-1]
+
+    def replace_answer(self, text: str) -> None:
+        """Go on as if the model had said `text`."""
+        self.messages[-1] = {"role": "assistant", "content": text}
+        self.other = None
+
+    @abstractmethod
+    def answer(self, prompt: str, notes: Console) -> Spoken:
+        """Stream the answer to `prompt` to standard output and return it."""
+
+    @abstractmethod
+    def again(self) -> str:
+        """Return another answer to the last question; the conversation stays as it is. Raises UsageError."""
+
+    @abstractmethod
+    def welcome(self, name: str, notes: Console) -> None:
+        """Say who answers."""
+
+    @abstractmethod
+    def obey_think(self, wanted: str) -> str:
+        """Set what an answer may cost ("off", "5s"; empty changes nothing), and return what holds now."""
+
+    @abstractmethod
+    def show_probabilities(self, console: Console) -> None:
+        """Show how likely each token of the last answer was."""
+
+
+class Conversation(Talk):
     """The messages so far and the engine that answers them."""
 
     def __init__(
@@ -58,13 +114,12 @@ class Conversation:
         self.engine = engine
         self.chosen = chosen
         self.last: streaming.Printer | None = None
-        self.other: str | None = None  # another answer to the last question
+        self.in_the_box = False
         self.budget, self._widen = budget, widen
         self.judge: Judge | None = None  # who chooses among several answers
-        self._system = system
-        self.messages: list[dict[str, Any]] = []
         self._turn = 0
-        self.reset()
+        self._window: Window | None = None
+        super().__init__(system)
 
     @property
     def is_base(self) -> bool:
@@ -74,34 +129,38 @@ class Conversation:
 
     def reset(self) -> None:
         """Forget everything but the system's instructions."""
-        self.last = self.other = None
-        self.messages = [{"role": "system", "content": self._system}] if self._system else []
+        super().reset()
+        self.last = self._window = None
+        self._out = 0  # messages, or parts of long ones, that are kept outside the window
 
-    def fit(self) -> tuple[list[int], int]:
-        """Return the ids of the conversation and how many old messages were dropped so that an answer fits.
+    def fit(self) -> tuple[list[int], int, int]:
+        """Return the ids of the conversation, how many parts of it are not in the window, so that an answer
+        fits, and how many the question has brought back.
 
-        The oldest turns go first; the instructions stay. Raises UsageError when the last message alone is
-        too long.
-        """
+        What leaves is kept: the pager (kernel/pager.py) brings it back when it is asked for. Raises
+        UsageError when the last message alone is too long."""
+        return self._fitted(self.messages)
+
+    def _fitted(self, messages: list[dict[str, Any]]) -> tuple[list[int], int, int]:
+        def ids_of(shown: Sequence[Mapping[str, Any]]) -> list[int]:
+            return self.engine.tokenizer.chat(shown, add_generation_prompt=True)
+
         context = self.engine.context
-        reserve = min(self.chosen.max_tokens, max(1, context // 4))
-        first = 1 if self._system else 0
-        dropped = 0
-        while True:
-            ids = self.engine.tokenizer.chat(self.messages, add_generation_prompt=True)
-            if len(ids) + reserve <= context:
-                return ids, dropped
-            if len(self.messages) - first <= 1:
-                raise UsageError(
-                    f"That is {len(ids):,} tokens, and the model sees {context:,} with room for its answer: "
-                    "say it shorter."
-                )
-            del self.messages[first]
-            dropped += 1
-            # A conversation starts with a user's turn, so an answer goes with the question it answered.
-            while len(self.messages) - first > 1 and self.messages[first]["role"] != "user":
-                del self.messages[first]
-                dropped += 1
+        room = context - min(self.chosen.max_tokens, max(1, context // 4))
+        ids = ids_of(messages)
+        if self._window is None and len(ids) <= room:
+            return ids, 0, 0
+        from twofold.kernel.talk import Talk as Window
+
+        self._window = self._window or Window()
+        try:
+            shown, out, back = self._window.window(messages, room, lambda some: len(ids_of(some)))
+        except TwofoldError:
+            raise UsageError(
+                f"That is {len(ids_of(messages[-1:])):,} tokens, and the model sees {context:,} with room "
+                "for its answer: say it shorter."
+            ) from None
+        return ids_of(shown), out, back
 
     def _sampler(self) -> "Sampler":
         """Return the sampler of the next answer; each has a seed of its own."""
@@ -109,24 +168,13 @@ class Conversation:
         self._turn += 1
         return models.sampler(replace(self.chosen, seed=self.chosen.seed + self._turn - 1))
 
-    def question(self) -> list[dict[str, Any]]:
-        """Return the conversation up to the last answer. Raises UsageError when there is none yet."""
-        if not self.messages or self.messages[-1]["role"] != "assistant":
-            raise UsageError("There is no answer yet that could be labelled.")
-        return self.messages[:-1]
-
     def again(self) -> str:
         """Return another answer to the last question; the conversation stays as it is. Raises UsageError."""
-        ids = self.engine.tokenizer.chat(self.question(), add_generation_prompt=True)
+        ids, _, _ = self._fitted(self.question())
         room = min(self.chosen.max_tokens, self.engine.context - len(ids))
         text = "".join(self.engine.stream(ids, max_tokens=room, sampler=self._sampler()))
         self.other = text.strip()
         return self.other
-
-    def replace_answer(self, text: str) -> None:
-        """Go on as if the model had said `text`."""
-        self.messages[-1] = {"role": "assistant", "content": text}
-        self.other = None
 
     def answer(self, prompt: str, notes: Console) -> streaming.Printer:
         """Stream the answer to `prompt` to standard output and return what was printed.
@@ -136,12 +184,14 @@ class Conversation:
         before = list(self.messages)
         self.messages.append({"role": "user", "content": prompt})
         try:
-            ids, dropped = self.fit()
+            ids, out, back = self.fit()
         except TwofoldError:
             self.messages = before
             raise
-        if dropped:
-            notes.print(f"[dim]The window is full: the oldest {dropped} messages are forgotten.[/]")
+        if out > self._out or back:
+            came = f"; {back} came back, as you ask for it" if back else ""
+            notes.print(f"[dim]The window is full: {out} earlier messages are kept outside it{came}.[/]")
+        self._out = out
         self.other = None
         stop = self.engine.tokenizer.stop_ids
         printer = streaming.Printer(self.engine.tokenizer, stop, streaming.to_stdout, terminal.columns())
@@ -167,6 +217,36 @@ class Conversation:
         if budget is not None and self.engine.sequences < 2 and self._widen is not None:
             self.engine = self._widen()
         self.budget = budget
+
+    def obey_think(self, wanted: str) -> str:
+        """Set what an answer may cost ("off", "5s"; empty changes nothing), and return what holds now."""
+        from twofold.think import Budget
+
+        if wanted:
+            self.think(None if wanted == "off" else Budget.parse(wanted))
+        now = f"may cost {self.budget.spell()}" if self.budget else "is the first that comes to mind"
+        return f"Every answer {now}."
+
+    def show_probabilities(self, console: Console) -> None:
+        """Show how likely each token of the last answer was. Raises UsageError when there is none."""
+        if self.last is None:
+            raise UsageError("There is no answer yet.")
+        streaming.print_probabilities(console, self.engine.tokenizer, self.last.steps)
+
+    def welcome(self, name: str, notes: Console) -> None:
+        """Say what model it is."""
+        facts = (
+            f"{terminal.count(self.engine.config.parameters)} parameters, "
+            f"window of {self.engine.context:,} tokens"
+        )
+        notes.print(Text.assemble(("twofold", "bold"), f" · {name} · {facts} · offline"))
+        if self.in_the_box:
+            notes.print(
+                "[yellow]A very small model: it writes English and makes things up. "
+                "Believe nothing it says.[/]"
+            )
+        elif self.is_base:
+            notes.print("[yellow]A base model: it was taught to go on with text, not to take turns.[/]")
 
     @functools.cached_property
     def _prompts(self) -> "Prompts":
@@ -215,19 +295,20 @@ def _ending(printer: streaming.Printer, room: int) -> str:
     return ", cut at the limit" if not printer.stopped and len(printer.steps) >= room else ""
 
 
-def one_shot(chat: Conversation, prompt: str, notes: Console) -> None:
+def one_shot(chat: Talk, prompt: str, notes: Console) -> None:
     """Answer one prompt. Raises KeyboardInterrupt when Ctrl-C stopped the answer."""
     notes.print(Text(f"» {terminal.clean(prompt)}", "cyan"))
     if chat.answer(prompt, notes).interrupted:
         raise KeyboardInterrupt
 
 
-def loop(chat: Conversation, name: str, notes: Console, labeller: "Labeller", *, in_the_box: bool) -> None:
+def loop(chat: Talk, name: str, notes: Console, labeller: "Labeller") -> None:
     """Read prompts from the keyboard and answer them until the user leaves."""
     if hasattr(sys.stdin, "reconfigure"):
         sys.stdin.reconfigure(errors="replace")  # bytes that are no text are no reason to leave
     prompt = _prompt()
-    _welcome(chat, name, notes, in_the_box=in_the_box)
+    chat.welcome(name, notes)
+    notes.print("[dim]/help lists the commands, Ctrl-C stops an answer, Ctrl-D leaves.[/]\n")
     impatient = False
     while True:
         try:
@@ -254,7 +335,7 @@ def loop(chat: Conversation, name: str, notes: Console, labeller: "Labeller", *,
         notes.print()
 
 
-def _obey(line: str, chat: Conversation, notes: Console, labeller: "Labeller") -> None:
+def _obey(line: str, chat: Talk, notes: Console, labeller: "Labeller") -> None:
     """Do what a line with a slash says."""
     command, _, text = line.partition(" ")
     if command == "/help":
@@ -266,35 +347,14 @@ def _obey(line: str, chat: Conversation, notes: Console, labeller: "Labeller") -
     elif command in labelling.COMMANDS:
         labeller.obey(command, text.strip(), chat, notes)
     elif command == "/think":
-        from twofold.think import Budget
-
-        wanted = text.strip()
-        if wanted:
-            chat.think(None if wanted == "off" else Budget.parse(wanted))
-        now = f"may cost {chat.budget.spell()}" if chat.budget else "is the first that comes to mind"
-        notes.print(f"[dim]Every answer {now}.[/]")
-    elif command == "/probs" and chat.last is not None:
-        streaming.print_probabilities(terminal.console(), chat.engine.tokenizer, chat.last.steps)
+        notes.print(f"[dim]{chat.obey_think(text.strip())}[/]")
     elif command == "/probs":
-        notes.print("[dim]There is no answer yet.[/]")
+        chat.show_probabilities(terminal.console())
     else:
         guess = nearest(command, [name.split()[0] for name in COMMANDS])
         raise UsageError(
             f"There is no command {command}; {f'did you mean {guess}?' if guess else 'see /help.'}"
         )
-
-
-def _welcome(chat: Conversation, name: str, notes: Console, *, in_the_box: bool) -> None:
-    config = chat.engine.config
-    facts = f"{terminal.count(config.parameters)} parameters, window of {chat.engine.context:,} tokens"
-    notes.print(Text.assemble(("twofold", "bold"), f" · {name} · {facts} · offline"))
-    if in_the_box:
-        notes.print(
-            "[yellow]A very small model: it writes English and makes things up. Believe nothing it says.[/]"
-        )
-    elif chat.is_base:
-        notes.print("[yellow]A base model: it was taught to go on with text, not to take turns.[/]")
-    notes.print("[dim]/help lists the commands, Ctrl-C stops an answer, Ctrl-D leaves.[/]\n")
 
 
 def _prompt() -> str:

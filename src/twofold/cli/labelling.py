@@ -12,7 +12,7 @@ from twofold.base.errors import UsageError
 from twofold.cli import terminal
 
 if TYPE_CHECKING:
-    from twofold.cli.conversation import Conversation
+    from twofold.cli.conversation import Talk
 
 COMMANDS = ("/fix", "/compare", "/better", "/worse", "/why")
 
@@ -20,8 +20,8 @@ COMMANDS = ("/fix", "/compare", "/better", "/worse", "/why")
 class Labeller:
     """Turns what the user types about an answer into labels."""
 
-    def __init__(self, model: Path, name: str) -> None:
-        """Label answers of the model in the file `model`, called `name`."""
+    def __init__(self, model: Path | None, name: str) -> None:
+        """Label answers of the model in the file `model`, called `name`; None: it is on another server."""
         from twofold.kernel.labels import Labels
 
         self.labels = Labels()
@@ -29,7 +29,7 @@ class Labeller:
         self._about: dict[str, str] | None = None
         self._last: str | None = None
 
-    def obey(self, command: str, text: str, chat: "Conversation", notes: Console) -> None:
+    def obey(self, command: str, text: str, chat: "Talk", notes: Console) -> None:
         """Do what a command says. Raises UsageError when it makes no sense here."""
         if command == "/why":
             if self._last is None:
@@ -60,7 +60,7 @@ class Labeller:
     def about(self) -> dict[str, str]:
         """Return which model answered: its name and the hash of its file."""
         if self._about is None:
-            digest = files.sha256(self._model) if self._model.is_file() else ""
+            digest = files.sha256(self._model) if self._model and self._model.is_file() else ""
             self._about = {"name": self._name, "sha256": digest}
         return self._about
 

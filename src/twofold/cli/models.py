@@ -12,6 +12,7 @@ from twofold.base import config
 from twofold.base.errors import UsageError
 
 if TYPE_CHECKING:
+    from twofold.kernel.elsewhere import Kernel
     from twofold.measure.judge import Judge
     from twofold.run import Engine, Sampler
     from twofold.tokens import Tokenizer
@@ -130,6 +131,14 @@ def generation(
     return chosen if chosen.seed is not None else replace(chosen, seed=secrets.randbelow(2**31))
 
 
+def said(settings: Sequence[str] | None, flags: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings that flags and `--set` name, and no defaults. Raises UsageError."""
+    chosen = generation(Generation(), settings, **flags)
+    named = {name for name, value in flags.items() if value is not None}
+    named |= {setting.partition("=")[0].strip() for setting in settings or ()}
+    return {name: getattr(chosen, name) for name in sorted(named)}
+
+
 def sampler(chosen: Generation) -> "Sampler":
     """Return the engine's sampler for these settings."""
     from twofold.run import Sampler
@@ -150,6 +159,19 @@ def find(model: str | None) -> Path:
     from twofold.run import catalogue
 
     return catalogue.find(model)
+
+
+def elsewhere(model: str | None) -> "Kernel | None":
+    """Return the model on another server that `model` names; None when it is one here, or none at all."""
+    try:
+        find(model)
+    except UsageError:
+        if model is None:
+            raise
+        from twofold.kernel import kernels
+
+        return kernels.find(model)
+    return None
 
 
 def start(model: str | None) -> Path:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from twofold.cli import models
+from twofold.cli import keys, models
 
 if TYPE_CHECKING:
     from twofold.serve.state import State
@@ -70,7 +70,7 @@ def command(
     }  # fmt: skip
     said = {name: value for name, value in given.items() if value is not None}
     chosen = config.override(config.build(Settings, said), settings or [])
-    secret = _key(key)
+    secret = keys.given(key)
     if secret is None and not chosen.loopback:
         raise UsageError(
             f"At {chosen.host} others can reach the server: set TWOFOLD_KEY, or name a key's file by --key."
@@ -102,21 +102,3 @@ def _serve(state: "State", *, browse: bool) -> None:
     with listening, contextlib.suppress(KeyboardInterrupt):
         server.server(app.build(state), state.settings).run(sockets=[listening])
     notes.print("[dim]Stopped.[/]")
-
-
-def _key(file: Path | None) -> str | None:
-    """Return the key in a file, or in TWOFOLD_KEY; None when there is neither. Raises UsageError."""
-    from twofold.base.errors import UsageError
-
-    if file is None and not os.environ.get("TWOFOLD_KEY"):
-        return None
-    try:
-        key = os.environ["TWOFOLD_KEY"] if file is None else file.read_text(encoding="utf-8").strip()
-    except (OSError, ValueError):
-        raise UsageError(
-            "--key takes the name of a file that holds the key, and not the key: others on this machine "
-            "can see what is typed here."
-        ) from None
-    if not key or not key.isascii() or not key.isprintable():
-        raise UsageError(f"The key in {file or 'TWOFOLD_KEY'} must be one line of plain characters.")
-    return key
