@@ -157,7 +157,7 @@ def test_a_tool_that_must_be_called(near: Serving) -> None:
         ("chat/completions", {"model": "anthropic", "seed": 1}, "without `seed`"),
         ("chat/completions", {"model": "anthropic", "response_format": {"type": "json_object"}}, "a schema"),
         ("chat/completions", {"model": "ollama", "tools": [ADD], "tool_choice": "required"}, "a say in"),
-        ("chat/completions", {"presence_penalty": 1}, "repetition_penalty"),  # the other side's own words
+        ("chat/completions", {"logit_bias": {"box": 1}}, "a token's id"),  # the other side's own words
         ("chat/completions", {"messages": [{"role": "tool", "content": "2"}]}, "belongs to no call"),
         ("completions", {"prompt": "Once"}, "can be talked to, and no more"),
         ("embeddings", {"input": "Once"}, "can be talked to, and no more"),

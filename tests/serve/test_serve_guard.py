@@ -213,7 +213,7 @@ def test_a_client_that_leaves_frees_its_slot(serving: Serving, stream: bool) -> 
     assert until(lambda: serving.served("tiny").users == 0)
 
 
-def test_a_client_that_does_not_read_is_left(tiny: Path) -> None:
+def test_a_client_that_does_not_read_is_left(tiny: Path, caplog: pytest.LogCaptureFixture) -> None:
     with serve(tiny, patience_s=0.3) as running, connect(running) as slow:
         slow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
         body = json.dumps({**ENDLESS, "n": 64, "logprobs": True, "top_logprobs": 8}).encode()
@@ -221,6 +221,7 @@ def test_a_client_that_does_not_read_is_left(tiny: Path) -> None:
         slow.sendall(head.encode() + body)
         assert until(lambda: bool(running.state.models.loaded()) and running.served("tiny").users == 1)
         assert until(lambda: running.served("tiny").users == 0, 30)
+        assert [said.split(" took ")[0] for said in caplog.messages] == ["A client of /v1/chat/completions"]
 
 
 def test_a_full_queue_says_so_in_each_form(tiny: Path) -> None:

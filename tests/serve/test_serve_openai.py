@@ -147,7 +147,11 @@ def test_roles_parts_and_names(client: openai.OpenAI) -> None:
         ({"temperature": "hot"}, "temperature", "must be a number from 0 to 2"),
         ({"temperature": 3}, "temperature", "must be a number from 0 to 2"),
         ({"n": 1000}, "n", "from 1 to 128"),
-        ({"frequency_penalty": 1}, "frequency_penalty", "use `repetition_penalty`"),
+        ({"frequency_penalty": 3}, "frequency_penalty", "from -2 to 2"),
+        ({"logit_bias": {"box": 1}}, "logit_bias", "a token's id"),
+        ({"logit_bias": {"7": 101}}, "logit_bias", "from -100 to 100"),
+        ({"logit_bias": {"7": True}}, "logit_bias", "from -100 to 100"),
+        ({"logit_bias": {str(n): 1 for n in range(1025)}}, "logit_bias", "1,024 tokens at most"),
         ({"stop": 5}, "stop", "must be"),
         ({"seed": 0.5}, "seed", "whole number"),
     ],
@@ -163,6 +167,26 @@ def test_a_mistake_is_answered_in_a_sentence(
     assert sentence in error["message"]
     assert error["message"].endswith((".", "none"))
     assert error["param"] == where
+
+
+def test_penalties_and_a_bias(client: openai.OpenAI, serving: Serving) -> None:
+    story = [{"role": "user", "content": "Tell me a story about a cat."}]
+
+    def said(count: int, **how) -> list[str]:
+        found = client.chat.completions.create(
+            model="box", messages=story, temperature=0, max_tokens=count, logprobs=True, **how
+        )
+        return [one.token for one in found.choices[0].logprobs.content]
+
+    [token] = serving.post("/tokenize", {"prompt": "7", "add_special_tokens": False}).json()["tokens"]
+    assert said(9, logit_bias={str(token): 100}) == ["7"] * 9
+    assert said(3, logit_bias={str(token): 100}, frequency_penalty=2, presence_penalty=2) == ["7"] * 3
+    plain, shy = said(40), said(40, presence_penalty=2, frequency_penalty=2)
+    fond = said(40, presence_penalty=-2, frequency_penalty=-2)
+    assert shy != plain
+    assert len(set(fond)) < len(set(plain)) <= len(set(shy))
+    with pytest.raises(openai.BadRequestError, match="999,999, which is not in 0 to"):
+        said(1, logit_bias={"999999": 1})
 
 
 def test_models_are_listed_and_the_first_is_the_default(client: openai.OpenAI, serving: Serving) -> None:

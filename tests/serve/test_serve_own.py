@@ -13,6 +13,7 @@ from fake_hub import serving as serving_hub
 from serving import Serving, serve, teach
 
 from twofold.base import files
+from twofold.base.errors import BadFileError, TwofoldError
 from twofold.base.runlog import RunLog
 from twofold.kernel.battles import Battles
 from twofold.run import pulled
@@ -117,6 +118,48 @@ def test_battles_that_nobody_judges_are_forgotten(own: Serving, monkeypatch: pyt
     second, _ = fought(own)
     assert "no such battle" in message(own.post("/twofold/arena/vote", {"battle": first, "verdict": "a"}))
     assert own.post("/twofold/arena/vote", {"battle": second, "verdict": "a"}).status_code == 200
+
+
+def test_battles_wait_for_a_verdict_over_the_end_of_the_server(own: Serving, home: Path, tiny: Path) -> None:
+    first, said = fought(own)
+    second, _ = fought(own)
+    third, _ = fought(own)
+    assert own.post("/twofold/arena/vote", {"battle": second, "verdict": "a"}).status_code == 200
+    with serve(tiny) as later:
+        listed = later.http.get("/twofold/arena/waiting").json()
+        assert [one["battle"] for one in listed] == [third, first]
+        assert listed[1].keys() == {"battle", "time", "messages", "answers"}, "blind"
+        assert (listed[1]["messages"], listed[1]["answers"]) == (ASKED, said)
+        told = later.post("/twofold/arena/vote", {"battle": first, "verdict": "b"}).json()
+        assert {told["a"], told["b"]} == {"left", "right"}
+        assert "no such battle" in message(
+            later.post("/twofold/arena/vote", {"battle": second, "verdict": "a"})
+        )
+        assert "no such battle" in message(
+            later.post("/twofold/arena/vote", {"battle": first, "verdict": "a"})
+        )
+        assert [one["battle"] for one in later.http.get("/twofold/arena/waiting").json()] == [third]
+    kept = Battles(home / "arena").all()
+    assert [(one["battle"], one["verdict"]) for one in kept] == [(second, "a"), (first, "b")]
+    assert kept[1]["answers"] == said
+    (home / "arena" / "fought.jsonl").write_text('{"battle": "x"}\n')
+    with pytest.raises(BadFileError, match="line 1: no battle"):
+        Battles(home / "arena").waiting(10)
+
+
+def test_a_verdict_that_cannot_be_kept_can_be_given_again(
+    own: Serving, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    battle, _ = fought(own)
+    vote = {"battle": battle, "verdict": "a"}
+
+    def full(*_: Any, **__: Any) -> None:
+        raise TwofoldError("The disk is full.")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Battles, "add", full)
+        assert own.post("/twofold/arena/vote", vote).status_code == 500
+    assert own.post("/twofold/arena/vote", vote).status_code == 200
 
 
 def test_an_unfinished_battle_is_not_judged(own: Serving) -> None:

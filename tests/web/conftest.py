@@ -3,7 +3,7 @@
 import shutil
 import time
 from collections.abc import Iterator
-from pathlib import Path
+from importlib import resources
 from typing import Any
 
 import pytest
@@ -80,9 +80,7 @@ def says(web: Serving) -> Any:
 
 
 @pytest.fixture(scope="session")
-def axe(root: Path) -> str:
-    """Return the program that judges a page's accessibility; skip where the app's tools are not installed."""
-    path = root / "web" / "node_modules" / "axe-core" / "axe.min.js"
-    if not path.is_file():
-        pytest.skip("no axe-core: `make web` installs it")
-    return path.read_text(encoding="utf-8")
+def axe() -> str:
+    """Return the program that judges a page's accessibility: axe-core, as a Python package brings it."""
+    package = pytest.importorskip("axe_playwright_python", reason="axe-playwright-python is not installed")
+    return (resources.files(package) / "axe.min.js").read_text(encoding="utf-8")

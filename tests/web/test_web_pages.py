@@ -66,6 +66,20 @@ def test_a_blind_battle_becomes_a_rating(visit: Any) -> None:
     page.get_by_label("A question for both").wait_for()
 
 
+def test_a_battle_that_was_left_can_be_judged_later(visit: Any, web: Serving) -> None:
+    answer = web.post("/twofold/arena/battle", {"prompt": "Who are you?", "max_tokens": 8})
+    assert "finished" in answer.text
+    page = visit.open("arena")
+    page.get_by_text("One battle waits for a verdict.").wait_for()
+    page.get_by_role("button", name="Judge it").click()
+    page.get_by_role("heading", name="Who are you?").wait_for()
+    page.get_by_role("button", name="Both are bad").click()
+    page.get_by_role("button", name="Another battle").click()
+    page.get_by_label("A question for both").wait_for()
+    page.get_by_text("waits for a verdict").wait_for(state="detached")
+    assert json.loads(web.http.get("/twofold/arena/battles.jsonl").text.splitlines()[-1])["verdict"] == "bad"
+
+
 def test_labels_go_from_the_desk_into_the_export(visit: Any, web: Serving) -> None:
     page = visit.open("labels/kept")
     page.get_by_label("One a line").fill("What is the capital of Australia?\nWhat is two and two?")

@@ -11,7 +11,7 @@ class Visit:
     def __init__(self, browser: Any, web: Serving, **options: Any) -> None:
         self.web, self.wrongs = web, []
         self.context = browser.new_context(accept_downloads=True, **options)
-        self.context.set_default_timeout(20_000)
+        self.context.set_default_timeout(60_000)  # busy machines take their time
         self.page = self.context.new_page()
         self.page.on("request", self._request)
         self.page.on("console", lambda said: said.type == "error" and self.wrongs.append(said.text))

@@ -15,7 +15,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route
 
 from twofold.base.errors import TwofoldError
-from twofold.serve import operations, static
+from twofold.serve import operations, static, turns
 from twofold.serve.api import APIS
 from twofold.serve.guard import Guard
 from twofold.serve.own import OWN
@@ -41,9 +41,12 @@ def build(state: State) -> Starlette:
 
     @asynccontextmanager
     async def life(_: Starlette) -> AsyncIterator[None]:
+        turns.shorten()  # of this thread, which is the one that sends
         loading = asyncio.create_task(_preload(state))
         yield
         loading.cancel()
+        for close in state.closing:
+            await asyncio.to_thread(close)
         await state.models.close(state.settings.grace_s)
 
     pages = r"https?://(localhost|127\.0\.0\.1|\[::1\])(:\d+)?" if state.settings.loopback else None
@@ -54,7 +57,7 @@ def build(state: State) -> Starlette:
         allow_methods=["*"],
         allow_headers=["*"],
     )
-    guard = Middleware(Guard, state=state, keyed=keyed, refuse=_refuse)
+    guard = Middleware(Guard, settings=state.settings, key=state.key, keyed=keyed, refuse=_refuse)
     return Starlette(
         routes=routes, lifespan=life, middleware=[guard, cors], exception_handlers={HTTPException: _no}
     )

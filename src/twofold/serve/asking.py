@@ -21,6 +21,7 @@ from twofold.tokens.specials import END_OF_TEXT
 from twofold.tokens.speech import CLOSE, OPEN
 
 Message = dict[str, Any]
+_BIASED, _DIGITS = 1024, 9  # tokens that a `logit_bias` may have, and digits of an id
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,13 +59,8 @@ class Wish:
 def sampler(body: Mapping[str, Any], settings: Settings, *, penalty: str = "repetition_penalty") -> Sampler:
     """Return how to choose tokens: what the request says, else what the server's settings say.
 
-    `penalty`: what the family calls the repetition penalty.
+    `penalty`: what the family calls the repetition penalty. Raises Refusal for a `logit_bias` that is none.
     """
-    for name in ("frequency_penalty", "presence_penalty"):
-        if body.get(name):
-            raise Refusal("invalid", f"`{name}` is not offered: use `{penalty}`.", where=name)
-    if body.get("logit_bias"):
-        raise Refusal("invalid", "`logit_bias` is not offered.", where="logit_bias")
 
     def said(name: str, otherwise: Any) -> Any:
         return otherwise if body.get(name) is None else body[name]
@@ -75,8 +71,25 @@ def sampler(body: Mapping[str, Any], settings: Settings, *, penalty: str = "repe
         top_k=max(0, said("top_k", 0)),
         min_p=said("min_p", settings.min_p),
         repetition_penalty=said(penalty, 1.0),
+        presence_penalty=said("presence_penalty", 0.0),
+        frequency_penalty=said("frequency_penalty", 0.0),
+        bias=_bias(body.get("logit_bias") or {}),
         seed=said("seed", None) if body.get("seed") is not None else secrets.randbelow(2**31),
     )
+
+
+def _bias(given: Mapping[str, Any]) -> tuple[tuple[int, float], ...]:
+    """Return what OpenAI's `logit_bias` says, from tokens' ids as text. Raises Refusal."""
+    if len(given) > _BIASED:
+        raise Refusal("invalid", f"`logit_bias` takes {_BIASED:,} tokens at most.", where="logit_bias")
+    wrong = "`logit_bias` must map a token's id (a whole number) to a number from -100 to 100."
+    found = {}
+    for token, gain in given.items():
+        real = isinstance(gain, int | float) and not isinstance(gain, bool) and -100 <= gain <= 100
+        if not real or not token.isdecimal() or len(token) > _DIGITS:
+            raise Refusal("invalid", wrong, where="logit_bias")
+        found[int(token)] = float(gain)
+    return tuple(found.items())
 
 
 Turn = Wish | Chat  # of a model here, or of one on another server

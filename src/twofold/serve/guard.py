@@ -14,8 +14,7 @@ from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from twofold.serve.refusals import Refusal
-from twofold.serve.settings import LOOPBACK
-from twofold.serve.state import State
+from twofold.serve.settings import LOOPBACK, Settings
 
 _SAFE = {
     b"x-content-type-options": b"nosniff",
@@ -32,12 +31,13 @@ class Guard:
     def __init__(
         self,
         app: ASGIApp,
-        state: State,
+        settings: Settings,
+        key: str | None,
         keyed: Collection[str],
         refuse: Callable[[str, Refusal], dict[str, object]],
     ) -> None:
         """Guard `app`. keyed: the beginnings of paths, such as /v1, that want the key where there is one."""
-        self.app, self.state, self.keyed, self.refuse = app, state, keyed, refuse
+        self.app, self.settings, self.key, self.keyed, self.refuse = app, settings, key, keyed, refuse
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -59,15 +59,15 @@ class Guard:
         await self.app(scope, receive, safe)  # type: ignore[arg-type]
 
     def _check(self, path: str, method: str, headers: Headers) -> None:
-        settings = self.state.settings
+        settings = self.settings
         if settings.loopback and _host(headers.get("host", "")) not in (*LOOPBACK, *(settings.hosts or ())):
             raise Refusal("forbidden", "It answers to localhost only; `--set hosts=[NAME]` adds a name.")
         origin = headers.get("origin")
         if origin is not None and not self._welcome(origin, headers.get("host", "")):
             raise Refusal("forbidden", "This web page may not ask here; `--set origins=[PAGE]` lets it.")
-        if self.state.key is not None and method != "OPTIONS" and self._locked(path):
+        if self.key is not None and method != "OPTIONS" and self._locked(path):
             given = headers.get("authorization", "").removeprefix("Bearer ") or headers.get("x-api-key", "")
-            if not hmac.compare_digest(given.encode(), self.state.key.encode()):
+            if not hmac.compare_digest(given.encode(), self.key.encode()):
                 raise Refusal("key", "This server wants a key: send it as `Authorization: Bearer KEY`.")
 
     def _locked(self, path: str) -> bool:
@@ -79,9 +79,9 @@ class Guard:
             page = urlsplit(origin)
         except ValueError:
             return False
-        if origin in (self.state.settings.origins or ()) or page.netloc == host:
+        if origin in (self.settings.origins or ()) or page.netloc == host:
             return True
-        return self.state.settings.loopback and page.hostname in LOOPBACK
+        return self.settings.loopback and page.hostname in LOOPBACK
 
 
 def _host(header: str) -> str:

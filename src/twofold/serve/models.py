@@ -8,6 +8,7 @@ fewer slots, and then a shorter context, where the memory would not do otherwise
 import asyncio
 import dataclasses
 import functools
+import gc
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -191,6 +192,7 @@ class Models:
             )
             batcher = Batcher(engine, waiting=self.settings.queue)
             self._loaded[name] = Served(name, path, engine, batcher, need)
+            _set_aside()
             return self._loaded[name]
 
     def _far(self, model: str) -> Kernel | None:
@@ -226,7 +228,19 @@ class Models:
         served = self._loaded.pop(name, None)
         if served is not None:
             await asyncio.to_thread(served.batcher.close, grace_s)
+            _set_aside()
         return served is not None
+
+
+def _set_aside() -> None:
+    """Clear up now, and keep what is left from being looked through again and again.
+
+    A vocabulary is tens of thousands of objects; to look for garbage among them takes 30 ms, in which nobody
+    is answered.
+    """
+    gc.unfreeze()
+    gc.collect()
+    gc.freeze()
 
 
 def _size(path: Path) -> int:

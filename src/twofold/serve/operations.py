@@ -25,6 +25,7 @@ from twofold.serve.request import Request
 from twofold.serve.state import State
 
 log = logging.getLogger("twofold.serve")
+HANG_UP = "hang_up"  # in the scope's state: a function that ends the connection at once
 _LARGE = 1 << 16  # bytes of a body that takes its time to be read
 Result = Mapping[str, Any] | list[Any] | str | AsyncIterator[str]
 
@@ -101,7 +102,7 @@ class _Endpoint:
             elif isinstance(result, str):
                 await PlainTextResponse(result)(scope, receive, send)
             else:
-                await self._stream(result, receive, send)
+                await self._stream(result, scope, receive, send)
 
     async def _body(self, asked: requests.Request) -> dict[str, Any]:
         """Return the body, checked. Raises Refusal when it is too large or slow, or not as asked."""
@@ -131,32 +132,62 @@ class _Endpoint:
         status = self.family.statuses.get(no.kind, no.status)
         return JSONResponse(self.family.refuse(no), status, headers)
 
-    async def _stream(self, pieces: AsyncIterator[str], receive: Receive, send: Send) -> None:
+    async def _stream(self, pieces: AsyncIterator[str], scope: Scope, receive: Receive, send: Send) -> None:
         """Send the pieces as they come, until they end or the client is gone or takes too long."""
         headers = [
             (b"content-type", self.family.media.encode() + b"; charset=utf-8"),
             (b"cache-control", b"no-cache"),
         ]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
-        await _unless_gone(receive, self._send(pieces, send))
+        await _unless_gone(receive, self._send(pieces, scope, send))
 
-    async def _send(self, pieces: AsyncIterator[str], send: Send) -> None:
-        async def one(piece: str, more: bool = True) -> None:
-            async with asyncio.timeout(self.state.settings.patience_s):
-                await send({"type": "http.response.body", "body": piece.encode(), "more_body": more})
+    async def _send(self, pieces: AsyncIterator[str], scope: Scope, send: Send) -> None:
+        patience_s = self.state.settings.patience_s
+
+        async def one(text: str, more: bool = True) -> None:
+            async with asyncio.timeout(patience_s):
+                await send({"type": "http.response.body", "body": text.encode(), "more_body": more})
 
         try:
-            async for piece in pieces:
-                await one(piece)
-                await asyncio.sleep(0)  # neither may have waited, and others want their turn
+            async for text in _bunched(pieces):
+                await one(text)
             await one("", more=False)
         except TimeoutError:
-            return  # the client does not take it
+            sentence = "A client of %s took nothing of its answer for %g seconds, and was hung up on."
+            log.warning(sentence, self.operation.path, patience_s)
+            scope["state"][HANG_UP]()
+            await asyncio.sleep(0)  # until the server has noticed
         except Exception as error:
             no = refusal(error)
             if no.kind == "bug":
                 log.error("%s %s", self.operation.path, no, exc_info=error)
             await one(self.family.broken(no), more=False)
+
+
+async def _bunched(pieces: AsyncIterator[str]) -> AsyncIterator[str]:
+    """Yield the pieces as they come, joined where several have come by the time that one is asked for."""
+    held: list[str] = []
+    news = asyncio.Event()
+
+    async def gather() -> None:
+        async for piece in pieces:
+            held.append(piece)
+            news.set()
+
+    gathering = asyncio.create_task(gather())
+    gathering.add_done_callback(lambda _: news.set())
+    try:
+        while held or not gathering.done():
+            await news.wait()
+            news.clear()
+            text = "".join(held)
+            held.clear()
+            if text:
+                yield text
+        gathering.result()
+    finally:
+        gathering.cancel()
+        await asyncio.wait({gathering})
 
 
 def _read(takes: fields.Schema, body: bytes) -> dict[str, Any]:

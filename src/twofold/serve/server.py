@@ -14,6 +14,7 @@ from starlette.types import ASGIApp
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from twofold.base.errors import TwofoldError
+from twofold.serve.operations import HANG_UP
 from twofold.serve.settings import Settings
 
 _IDLE_S = 75  # that a connection may rest between requests: longer than clients' own, lest one is cut off
@@ -27,6 +28,7 @@ def _protocol(patience_s: float) -> type[H11Protocol]:
 
         def connection_made(self, transport: Any) -> None:
             super().connection_made(transport)
+            self.app_state = {**self.app_state, HANG_UP: transport.abort}
             self._watch()
 
         def data_received(self, data: bytes) -> None:

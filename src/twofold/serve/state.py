@@ -1,5 +1,6 @@
 """What all requests share: the models, the settings, where files lie, and what is counted."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,8 @@ from twofold.serve.settings import Settings
 class State:
     """The server's state. `key`: what clients must show, None on a machine's own loopback.
 
-    `extras`: what a part of the server keeps for itself, under a name of its own.
+    `extras`: what a part of the server keeps for itself, under a name of its own. `closing`: what is called
+    when the server ends.
     """
 
     models: Models
@@ -23,3 +25,4 @@ class State:
     home: Path = field(default_factory=home.data_folder)
     metrics: Metrics = field(default_factory=Metrics)
     extras: dict[str, Any] = field(default_factory=dict)
+    closing: list[Callable[[], None]] = field(default_factory=list)

@@ -32,7 +32,7 @@ export function whenKeyIsWanted(ask) {
 
 /** Return the Response of a request. `body` is sent as JSON. Raises ApiError. */
 export async function request(path, { method = "GET", body, signal } = {}) {
-  const headers = { Accept: "application/json, text/event-stream" };
+  const headers = { Accept: "application/json, text/event-stream", "X-Twofold": "app" };
   if (body !== undefined) headers["Content-Type"] = "application/json";
   const sent = key;
   if (sent) headers.Authorization = `Bearer ${sent}`;

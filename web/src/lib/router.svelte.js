@@ -1,6 +1,13 @@
 /** Which page is shown: what stands after the # of the address, "chat" where nothing or nonsense does. */
 
-export const PAGES = { chat: "Chat", models: "Models", arena: "Arena", labels: "Labels", runs: "Runs" };
+export const PAGES = {
+  chat: "Chat",
+  processes: "Processes",
+  models: "Models",
+  arena: "Arena",
+  labels: "Labels",
+  runs: "Runs",
+};
 
 const read = () => {
   const [name, ...rest] = location.hash.replace(/^#\/?/, "").split("/");

@@ -48,6 +48,8 @@ OPTIONS = record(
         "top_k": whole(-1, 1 << 20),
         "min_p": number(0, 1),
         "repeat_penalty": number(0.01, 100),
+        "frequency_penalty": number(-2, 2),
+        "presence_penalty": number(-2, 2),
         "seed": whole(-(1 << 63), (1 << 63) - 1),
         "num_predict": whole(-2, 1 << 31, "-1 and -2: as many as there is room for."),
         "stop": either(text(), listed(text(), most=16)),

@@ -1,8 +1,8 @@
 """The arena: two models answer the same prompt side by side, and a person says which is better, blind.
 
-Which model stands on which side is drawn here and told after the verdict only. A battle waits in memory for
-its verdict; with it, it is kept (kernel/battles.py). The server's end, or many later battles, forget one that
-nobody judged.
+Which model stands on which side is drawn here and told after the verdict only. From when both answers are
+whole a battle is kept (kernel/battles.py), and waits for its verdict over the server's end; only many later
+battles push one out that nobody judged.
 """
 
 import asyncio
@@ -10,7 +10,6 @@ import dataclasses
 import functools
 import random
 import secrets
-from collections import OrderedDict
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -33,7 +32,7 @@ from twofold.serve.replies import Reply, merged
 from twofold.serve.request import Request
 from twofold.serve.state import State
 
-WAITING = 1000  # battles without a verdict that are remembered
+WAITING = 1000  # battles without a verdict that can still get one
 MESSAGE = record(
     {"role": text(choices=["system", "user", "assistant"]), "content": text()}, ["role", "content"]
 )
@@ -53,22 +52,13 @@ VOTE = record(
 )
 
 
-@dataclasses.dataclass
-class Waiting:
-    """A battle without a verdict. `models`: {name, sha256} by side; `over`: both answers are whole."""
-
-    messages: list[dict[str, Any]]
-    models: dict[str, dict[str, str]]
-    answers: dict[str, str] = dataclasses.field(default_factory=lambda: dict.fromkeys(SIDES, ""))
-    over: bool = False
-
-
 class Arena:
     """The arena of one server."""
 
     def __init__(self, state: State) -> None:
         self.battles = Battles(state.home / "arena")
-        self.waiting: OrderedDict[str, Waiting] = OrderedDict()
+        self._begun: dict[str, None] = {}  # whose answers are not whole, or never will be
+        self._waiting: dict[str, dict[str, Any]] | None = None  # as Battles.waiting has them, once asked for
 
     async def battle(self, request: Request) -> Result:
         """Let two models answer; the stream tells the sides, not the models."""
@@ -86,11 +76,7 @@ class Arena:
             side: await asyncio.to_thread(identity, reply.served.name, reply.served.path)
             for side, reply in zip(SIDES, replies, strict=True)
         }
-        id_ = secrets.token_hex(6)
-        self.waiting[id_] = waiting = Waiting(messages, models)
-        while len(self.waiting) > WAITING:
-            self.waiting.popitem(last=False)
-        return self._stream(id_, waiting, replies)
+        return self._stream(messages, models, replies)
 
     def _reply(self, request: Request, served: Served, messages: list[dict[str, Any]]) -> Reply:
         settings = request.state.settings
@@ -103,33 +89,57 @@ class Arena:
         )
         return request.reply(served, wish)
 
-    async def _stream(self, id_: str, waiting: Waiting, replies: list[Reply]) -> AsyncIterator[str]:
+    async def _stream(
+        self, messages: list[dict[str, Any]], models: dict[str, dict[str, str]], replies: list[Reply]
+    ) -> AsyncIterator[str]:
+        id_, answers = secrets.token_hex(6), dict.fromkeys(SIDES, "")
+        self._begun[id_] = None
+        _shorten(self._begun)
         yield event({"battle": id_})
         async for number_, piece in merged(replies):
             side = SIDES[number_]
             if piece is None:
                 yield event({"side": side, "done": True})
             elif piece.kind == "text":
-                waiting.answers[side] += piece.text
+                answers[side] += piece.text
                 yield event({"side": side, "text": piece.text})
-        waiting.over = True
+        waiting = await self._unjudged()
+        waiting[id_] = await asyncio.to_thread(self.battles.fought, messages, answers, models, id_)
+        _shorten(waiting)
+        self._begun.pop(id_, None)
         yield event({"finished": True})
+
+    async def _unjudged(self) -> dict[str, dict[str, Any]]:
+        """Return the battles that wait for a verdict, those of earlier servers first."""
+        if self._waiting is None:
+            found = await asyncio.to_thread(self.battles.waiting, WAITING)
+            self._waiting = found if self._waiting is None else self._waiting
+        return self._waiting
+
+    async def waiting(self, request: Request) -> Result:
+        """Return the battles that wait for a verdict, the newest first, and not which models they are of."""
+        shown = ("battle", "time", "messages", "answers")
+        found = (await self._unjudged()).values()
+        return [{key: one[key] for key in shown} for one in reversed(found)]
 
     async def vote(self, request: Request) -> Result:
         """Keep the verdict and say who was who."""
-        body = request.body
-        waiting = self.waiting.get(body["battle"])
-        if waiting is None:
-            raise Refusal("unknown", "There is no such battle that waits for a verdict.", where="battle")
-        if not waiting.over:
+        id_, verdict = request.body["battle"], request.body["verdict"]
+        who, waiting = labeller(request.body.get("who")), await self._unjudged()
+        if id_ in self._begun:
             raise Refusal("invalid", "Both answers have to be whole before one is judged.", where="battle")
-        who = labeller(body.get("who"))
-        del self.waiting[body["battle"]]
-        await asyncio.to_thread(
-            self.battles.add, waiting.messages, waiting.answers, waiting.models, body["verdict"],
-            who=who, battle=body["battle"],
-        )  # fmt: skip
-        return {side: waiting.models[side]["name"] for side in SIDES} | {"verdict": body["verdict"]}
+        battle = waiting.pop(id_, None)  # nobody else can judge it from here on
+        if battle is None:
+            raise Refusal("unknown", "There is no such battle that waits for a verdict.", where="battle")
+        try:
+            await asyncio.to_thread(
+                self.battles.add, battle["messages"], battle["answers"], battle["models"], verdict,
+                who=who, battle=id_,
+            )  # fmt: skip
+        except BaseException:
+            waiting[id_] = battle
+            raise
+        return {side: battle["models"][side]["name"] for side in SIDES} | {"verdict": verdict}
 
     async def ratings(self, request: Request) -> Result:
         """Return the ratings, with ?style=1 as they would be if all answers were of one style."""
@@ -143,6 +153,12 @@ class Arena:
         """Return the battles as they are kept, one JSON object a line."""
         path = self.battles.path
         return await asyncio.to_thread(lambda: path.read_text("utf-8") if path.exists() else "")
+
+
+def _shorten(battles: dict[str, Any]) -> None:
+    """Forget the oldest battles beyond WAITING."""
+    for id_ in list(battles)[:-WAITING]:
+        del battles[id_]
 
 
 def _drawn(state: State, a: str | None, b: str | None) -> list[str]:
@@ -176,6 +192,7 @@ def routes(state: State) -> list[BaseRoute]:
     found = [
         Operation("POST", "/twofold/arena/battle", "Two models answer, blind.", arena.battle, BATTLE),
         Operation("POST", "/twofold/arena/vote", "Say which answer is better.", arena.vote, VOTE),
+        Operation("GET", "/twofold/arena/waiting", "Battles without a verdict.", arena.waiting),
         Operation("GET", "/twofold/arena/ratings", "Ratings from all battles.", arena.ratings),
         Operation("GET", "/twofold/arena/battles.jsonl", "All battles.", arena.export),
     ]
