@@ -33,6 +33,14 @@ if ! { [ -x "$python" ] && version > /dev/null; }; then
         "$python" -m pip install --no-binary llama-cpp-python --no-cache-dir --verbose "llama-cpp-python>=0.3.16"
 fi
 
+# AgentDojo, with what twofold's kernel needs beside it.
+if ! [ -d "$venv/dojo" ]; then
+    python3 -m venv "$venv/dojo.making"
+    "$venv/dojo.making/bin/python" -m pip install --quiet "agentdojo==0.1.35" .
+    "$venv/dojo.making/bin/python" -m pip uninstall --quiet --yes twofold # that of the tree is measured
+    mv "$venv/dojo.making" "$venv/dojo"
+fi
+
 if ! [ -d "$venv/nanochat/tiktoken" ]; then
     "$python" -m pip install --quiet --no-deps --target "$venv/nanochat" "rustbpe>=0.1.0" "tiktoken>=0.11.0"
 fi
