@@ -16,7 +16,7 @@ RUN_C_WIDTH  := 120
 RUN_C_STRICT := -std=c11 -O2 -Wall -Wextra -pedantic -Werror
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test lint lint-python lint-c web web-dev docs bench bench-improve bench-prefer soak clean
+.PHONY: help install run test lint lint-python lint-c web web-dev docs bench bench-improve bench-prefer demo soak clean
 
 help: ## list what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
@@ -88,6 +88,9 @@ bench-prefer: $(ALL) ## preferences: sums whose truth is known, and what people 
 	@$(BIN)/python recipes/preferences.py sums --out runs/preferences
 	@$(BIN)/python recipes/preferences.py people --out runs/preferences
 
+demo: $(ALL) ## the talk's demo, offline: funding rounds found, completed, plotted and drawn by the researcher app
+	@$(BIN)/python recipes/talk_demo.py
+
 soak: $(ALL) ## the long tests: fuzzing, kill -9, every script in tests/soak/, in turn
 	@for script in tests/soak/[a-z]*.py tests/soak/[a-z]*.sh; do \
 	    case "$$script" in *'*'*) continue ;; esac; \
@@ -117,5 +120,5 @@ $(CORE): pyproject.toml | $(BIN)/python
 
 $(ALL): pyproject.toml | $(BIN)/python
 	@echo "Installing twofold with what training and checking need (torch is large: this can take minutes)."
-	@$(BIN)/python -m pip install -qq --disable-pip-version-check -e '.[train,dev]'
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check -e '.[train,os,dev]'
 	@touch $(CORE) $@

@@ -28,6 +28,8 @@ TALK_ORDER = (
     "measure",
     "pull",
     "kernel",
+    "devices",
+    "apps",
     "serve",
     "cli",
     "base",
