@@ -122,3 +122,9 @@ def test_repeated_text_is_worth_less_each_time() -> None:
     four = scaling.effective_tokens(4e7, 1e7)
     assert 3.6e7 < four < 4e7, "up to four epochs nearly as good as new (the paper's finding)"
     assert scaling.effective_tokens(1e12, 1e7) == pytest.approx(1e7 * (1 + scaling.FORGETTING))
+
+
+@pytest.mark.parametrize(("A", "limit"), [(0.0, 3.0), (1e-30, math.exp(301))])
+def test_a_law_of_absurd_exponents_is_large_and_no_error(A: float, limit: float) -> None:
+    loss = Law(E=1.0, A=A, B=1.0, alpha=-80.0, beta=0.5).loss(1e9, 1e6)
+    assert 1.0 < loss < limit

@@ -1,9 +1,12 @@
 """What the commands of processes share: the user's system, what a process does as lines, and asking the
 user."""
 
+import contextlib
 import json
+import signal as signals
+import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -153,7 +156,12 @@ def attend(system: "System", pid: int) -> None:
     trace = Trace(system, pid, notes)
     try:
         while True:
-            system.run(until=lambda: system.scheduler.idle() or bool(system.state(pid).exit))
+            with _noted_ctrl_c() as stop:
+                system.run(
+                    until=lambda: stop.is_set() or system.scheduler.idle() or bool(system.state(pid).exit)
+                )
+            if stop.is_set():
+                raise KeyboardInterrupt
             state = system.state(pid)
             asking = _asking(system, pid)
             if state.exit or state.stopped or asking is None or not terminal.interactive():
@@ -167,6 +175,26 @@ def attend(system: "System", pid: int) -> None:
         trace.stop()
     system.close()
     _end(system, state, notes)
+
+
+@contextlib.contextmanager
+def _noted_ctrl_c() -> Iterator[threading.Event]:
+    """Note Ctrl-C instead of raising it: it could come while a lock is being taken, which nobody gave back then.
+
+    A second one raises.
+    """
+    noted = threading.Event()
+
+    def note(*_: Any) -> None:
+        if noted.is_set():
+            raise KeyboardInterrupt
+        noted.set()
+
+    before = signals.signal(signals.SIGINT, note)
+    try:
+        yield noted
+    finally:
+        signals.signal(signals.SIGINT, before)
 
 
 def _asking(system: "System", pid: int) -> "State | None":

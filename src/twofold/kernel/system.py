@@ -215,9 +215,10 @@ class System:
         """Let workers run the processes in the background, until `close`."""
         if not self._threads:
             targets = [self._work] * self.scheduler.workers + [self._look]
-            self._threads = [threading.Thread(target=target, daemon=True) for target in targets]
-            for thread in self._threads:
+            for target in targets:
+                thread = threading.Thread(target=target, daemon=True)
                 thread.start()
+                self._threads.append(thread)  # only now: `close` joins these, also when this was interrupted
 
     def run(self, *, until: Callable[[], bool] | None = None, seconds: float | None = None) -> None:
         """Run until that is so; by default until no process of this system can go on by itself."""

@@ -52,7 +52,7 @@ class Law:
 
     def loss(self, weights: float, tokens: float) -> float:
         """Return the loss of a model with so many weights after so many tokens."""
-        return float(self.E + self.A * weights**-self.alpha + self.B * max(tokens, 1.0) ** -self.beta)
+        return self.E + _term(self.A, weights, self.alpha) + _term(self.B, max(tokens, 1.0), self.beta)
 
     def best(self, flops: float, flops_per_weight_token: float = 6.0) -> tuple[float, float]:
         """Return the weights and tokens that make the loss least for `flops` (ibid., equation 4)."""
@@ -74,6 +74,11 @@ class Law:
                 else (low, middle)
             )
         return float(10**high) if high < 59 else math.inf
+
+
+def _term(factor: float, size: float, exponent: float) -> float:
+    """Return factor / size^exponent, at most e^300: laws of runs drawn anew can have absurd exponents."""
+    return math.exp(min(math.log(factor) - exponent * math.log(size), 300.0)) if factor > 0 else 0.0
 
 
 @dataclass(frozen=True)
