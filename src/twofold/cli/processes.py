@@ -179,7 +179,7 @@ def attend(system: "System", pid: int) -> None:
 
 @contextlib.contextmanager
 def _noted_ctrl_c() -> Iterator[threading.Event]:
-    """Note Ctrl-C instead of raising it: it could come while a lock is being taken, which nobody gave back then.
+    """Note Ctrl-C instead of raising it: it could come while a lock is being taken, and be lost with it.
 
     A second one raises.
     """
