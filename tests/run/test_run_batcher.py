@@ -50,7 +50,7 @@ class Gate:
     def __init__(self, engine: Engine) -> None:
         self.batches: list[list[tuple[int, int, int]]] = []
         self._permits, self._arrived = threading.Semaphore(0), threading.Semaphore(0)
-        forward = engine.forward
+        forward, write = engine.forward, engine.write
 
         def gated(tokens, sequences, positions, wanted=None):
             self._arrived.release()
@@ -58,7 +58,13 @@ class Gate:
             self.batches.append(list(zip(tokens, sequences, positions, strict=True)))
             return forward(tokens, sequences, positions, wanted)
 
-        engine.forward = gated
+        def one_pass(tokens, sequences, positions, *how, stop, most):
+            self._arrived.release()
+            self._permits.acquire()
+            self.batches.append(list(zip(tokens, sequences, positions, strict=True)))
+            return write(tokens, sequences, positions, *how, stop=stop, most=1)
+
+        engine.forward, engine.write = gated, one_pass
 
     def step(self, count: int = 1) -> None:
         """Let that many steps happen, and return when the next is about to."""
@@ -436,4 +442,31 @@ def test_a_constraint_that_gives_up_ends_one_answer():
     assert found == alone(PROMPTS[1], max_tokens=9, stop_ids=NEVER)[:3]
     for n in (0, 2):
         assert read(asked[n]) == alone(PROMPTS[n], max_tokens=9, stop_ids=NEVER)
+    batcher.close()
+
+
+def test_who_only_write_are_not_handed_over_token_by_token():
+    engine = engine_of(3)
+    write, runs = engine.write, []
+
+    def counted(*what, **how):
+        found = write(*what, **how)
+        runs.append(len(found[0]))
+        return found
+
+    engine.write = counted
+    batcher = Batcher(engine)
+    batcher._pass_s = dict.fromkeys((1, 2, 3), 1e-9)  # what passes take is not for a test to say
+    asked = [
+        batcher.submit(Ask(ids=prompt, max_tokens=20, sampler=sampler, stop_ids={5, 9}))
+        for prompt, sampler in zip(PROMPTS, samplers(), strict=True)
+    ]
+    expected = [alone(prompt, sampler=sampler) for prompt, sampler in zip(PROMPTS, samplers(), strict=True)]
+    assert [read(answering) for answering in asked] == expected
+    assert max(runs) > 5
+    assert batcher.figures()["tokens"] == sum(map(len, expected))
+    runs.clear()
+    named = batcher.submit(Ask(ids=PROMPTS[0], max_tokens=5, alternatives=2, stop_ids=NEVER))
+    assert all(step.alternatives for step in named)
+    assert not runs  # what else is asked for needs each token's logits
     batcher.close()

@@ -38,7 +38,10 @@ class Backend(Protocol):
 
 
 class CBackend:
-    """run.c as a shared library. The handles are freed with the object."""
+    """run.c as a shared library. The handles are freed with the object.
+
+    It can do what numpy cannot: `write`, whole runs of tokens without coming back to Python between.
+    """
 
     def __init__(self, path: Path, *, vocab_size: int, context: int, sequences: int, threads: int) -> None:
         self._c = library.functions()
@@ -54,6 +57,7 @@ class CBackend:
         weakref.finalize(self, self._c.tf_context_free, self._context)  # runs before the one above
         self._room = np.empty((vocab_size, 2), np.float32)
         self._room_at = self._room.ctypes.data
+        self._ends, self._ends_of = np.zeros(vocab_size, np.uint8), frozenset[int]()
         self.kernel = self._c.tf_kernel(self.model).decode()
         """The instructions that multiply: avx512vnni, avx2, dotprod or portable."""
 
@@ -67,6 +71,32 @@ class CBackend:
     def copy(self, source: int, target: int, length: int) -> None:
         """See Backend."""
         self._c.tf_copy(self._context, source, target, length)
+
+    def write(
+        self,
+        tokens: Ints,
+        sequences: Ints,
+        positions: Ints,
+        samplers: Sequence[Sampler],
+        states: Sequence[int],
+        stop: frozenset[int],
+        most: int,
+    ) -> tuple[Ints, Floats, list[int]]:
+        """Return tokens [steps, N], their probabilities, and the next random states; see Engine.write."""
+        N, V = len(tokens), self._vocab_size
+        if stop != self._ends_of:
+            self._ends[:], self._ends_of = 0, stop
+            self._ends[[token for token in stop if 0 <= token < V]] = 1
+        newest, places, seeds = tokens.copy(), positions.copy(), np.array(states, np.uint64)
+        got_SN, p_SN = np.empty((most, N), np.int32), np.empty((most, N), np.float32)
+        out_NV, want_N = np.empty((N, V), np.float32), np.ones(N, np.uint8)
+        how = (library.Sampling * N)(*map(_sampling, samplers))
+        steps = self._c.tf_write(
+            self._context, N, newest.ctypes.data, sequences.ctypes.data, places.ctypes.data,
+            want_N.ctypes.data, ctypes.addressof(how), seeds.ctypes.data, self._ends.ctypes.data, most,
+            got_SN.ctypes.data, p_SN.ctypes.data, out_NV.ctypes.data, self._room_at,
+        )  # fmt: skip
+        return got_SN[:steps], p_SN[:steps], seeds.tolist()
 
     def encode(self, text: bytes, *, specials: bool = False) -> list[int]:
         """Return run.c's own ids of a text; tests hold them against the tokenizer's."""

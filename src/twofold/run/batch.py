@@ -89,7 +89,10 @@ class _Writer:
         """Return all answers."""
         self._share()
         while self.waiting or self.open:
-            self._pass()
+            if self.engine.backend == "c" and self.open and not (self.free and self.waiting):
+                self._run_of_passes()
+            else:
+                self._pass()
         return self.found
 
     def _share(self) -> None:
@@ -143,19 +146,41 @@ class _Writer:
             self.engine.copy(source, target, length)
         self._choose(logits, rows)
 
+    def _run_of_passes(self) -> None:
+        """Bring every answer further until one ends, without coming back to Python between the passes."""
+        rows = [
+            (sequence, self.found[index].ids, len(self.prompts[index]))
+            for sequence, index in self.open.items()
+        ]
+        room = min(min(self.most, self.engine.context - before) - len(ids) for _, ids, before in rows)
+        made, p, states = self.engine.write(
+            [ids[-1] for _, ids, _ in rows], [sequence for sequence, _, _ in rows],
+            [before + len(ids) - 1 for _, ids, before in rows], [self.sampler] * len(rows),
+            [self.states[index] for index in self.open.values()], stop=self.stop, most=room,
+        )  # fmt: skip
+        for n, (sequence, index) in enumerate([*self.open.items()]):
+            self.states[index] = states[n]
+            for ids, ps in zip(made, p, strict=True):
+                self._add(sequence, ids[n], ps[n])
+
     def _choose(self, logits: Floats, rows: list[tuple[int, int]]) -> None:
         for sequence, row in rows:
             index = self.open[sequence]
             token, p_V, self.states[index] = self.engine.runner.choose(
                 logits[row], self.sampler, (), self.states[index]
             )
-            answer = self.found[index]
-            answer.ids.append(token)
-            answer.log_p.append(math.log(p_V[token]))
-            full = len(self.prompts[index]) + len(answer.ids) >= self.engine.context
-            if token in self.stop:
-                self.found[index] = Answer(answer.ids, answer.log_p, True)
-            elif len(answer.ids) < self.most and not full:
-                continue
-            del self.open[sequence]
-            self.free.append(sequence)
+            self._add(sequence, token, float(p_V[token]))
+
+    def _add(self, sequence: int, token: int, p: float) -> None:
+        """Note the next token of an answer, and free its sequence if it was the last."""
+        index = self.open[sequence]
+        answer = self.found[index]
+        answer.ids.append(token)
+        answer.log_p.append(math.log(p))
+        full = len(self.prompts[index]) + len(answer.ids) >= self.engine.context
+        if token in self.stop:
+            self.found[index] = Answer(answer.ids, answer.log_p, True)
+        elif len(answer.ids) < self.most and not full:
+            return
+        del self.open[sequence]
+        self.free.append(sequence)

@@ -60,6 +60,11 @@ class _Writing:
         return self.known < self.begun - 1
 
 
+def _pace_s(writings: Sequence[object]) -> float:
+    """Return how often the readers of so many answers are woken at most, in seconds."""
+    return min(max(_PACE_S, _PACE_EACH_S * len(writings)), _PACE_MOST_S)
+
+
 class Batcher:
     """Answers many requests with one engine, which nobody else may use from now on.
 
@@ -77,6 +82,7 @@ class Batcher:
         self._used = [0.0] * engine.sequences  # when a sequence was last left
         self._served: dict[str, float] = {}  # owner -> when one of theirs was last let in
         self._pacer, self._token_s = Pacer(), 0.0
+        self._pass_s: dict[int, float] = {}  # answers in a pass -> the quickest seen
         names = ("requests", "steps", "tokens", "prompt_tokens", "cached_tokens", "pauses")
         self._counts = dict.fromkeys(names, 0)
         self._thread = threading.Thread(target=self._run, name="batcher", daemon=True)
@@ -226,9 +232,12 @@ class Batcher:
     # ---- the thread: a step
 
     def _step(self) -> None:
-        """One pass: a token for every answer, and a piece of the prompts."""
+        """One pass: a token for every answer, and a piece of the prompts; or some, if all just write."""
         parts = self._parts()
         guesses = self._guesses(parts)
+        if not guesses and self._only_writing(parts):
+            self._run_of_passes([writing for writing, _ in parts])
+            return
         tokens = [token for w, count in parts for token in w.ids[w.known : w.known + count]] + guesses
         sequences = [w.sequence for w, count in parts for _ in range(count)]
         positions = [place for w, count in parts for place in range(w.known, w.known + count)]
@@ -250,8 +259,43 @@ class Batcher:
         row = 0
         for writing, count in parts:
             row = self._take(writing, count, logits_NV, row, guesses)
-        pace_s = min(max(_PACE_S, _PACE_EACH_S * len(parts)), _PACE_MOST_S)
-        self._wake([writing for writing, _ in parts], pace_s - (time.perf_counter() - start))
+        self._wake([writing for writing, _ in parts], _pace_s(parts) - (time.perf_counter() - start))
+
+    def _only_writing(self, parts: list[tuple[_Writing, int]]) -> bool:
+        """Return whether nobody waits or reads, and every token is chosen from its logits alone."""
+        return (
+            self._engine.backend == "c"
+            and not self._waiting
+            and len(parts) == len(self._running)
+            and all(count == 1 and not w.reading and not w.echoes and w.chooser.plain for w, count in parts)
+        )
+
+    def _run_of_passes(self, writings: list[_Writing]) -> None:
+        """Passes until readers are due or an answer ends: run.c does not come back to Python between them.
+
+        To hand each token of a small model over costs more than the token.
+        """
+        engine, pace_s = self._engine, _pace_s(writings)
+        room = min(min(w.ask.max_tokens - w.made, engine.context - len(w.ids) + 1) for w in writings)
+        each_s = self._pass_s.get(len(writings), 0.0)
+        most = min(room, max(1, int(pace_s / each_s))) if each_s else 1
+        start = time.perf_counter()
+        made, p, states = engine.write(
+            [w.ids[-1] for w in writings], [w.sequence for w in writings], [w.known for w in writings],
+            [w.ask.sampler for w in writings], [w.chooser.state for w in writings],
+            stop=frozenset[int]().union(*(w.chooser.stop for w in writings)), most=most,
+        )  # fmt: skip
+        took_s = time.perf_counter() - start
+        each_s = took_s / len(made)
+        self._pass_s[len(writings)] = min(each_s, 1.02 * self._pass_s.get(len(writings), each_s))
+        if len(writings) == 1:
+            self._pacer.timed(1, time.perf_counter() - each_s)
+        self._counts["steps"] += len(made)
+        for writing, state in zip(writings, states, strict=True):
+            writing.chooser.state, writing.known = state, writing.known + len(made)
+        for n, writing in enumerate(writings):
+            self._write(writing, [Step(ids[n], ps[n], ()) for ids, ps in zip(made, p, strict=True)])
+        self._wake(writings, pace_s - took_s)
 
     def _wake(self, writings: Sequence[_Writing], pace_s: float) -> None:
         """Wake the readers who were woken longer ago than `pace_s`, and those whose answers are over.

@@ -37,10 +37,17 @@ class Chooser:
         alternatives: int,
         constraint: Constraint | None = None,
     ) -> None:
-        self._runner, self._sampler, self.stop = runner, sampler, stop
+        self._runner, self.sampler, self.stop = runner, sampler, stop
         self._alternatives, self._constraint = alternatives, constraint
-        self._state = sampler.seed & ((1 << 64) - 1)
+        self.state = sampler.seed & ((1 << 64) - 1)  # of its random numbers
         self._made: Counter[int] = Counter()
+
+    @property
+    def plain(self) -> bool:
+        """Whether tokens are chosen from the logits alone, and nothing but them is asked for."""
+        s = self.sampler
+        leans = s.bias or s.presence_penalty or s.frequency_penalty or s.repetition_penalty != 1
+        return not (leans or self._alternatives or self._constraint)
 
     def choose(self, logits_V: NDArray[np.float32], ids: Sequence[int], left: int) -> list[Step]:
         """Return the next token after `ids`, and those that the constraint then forces.
@@ -48,7 +55,7 @@ class Chooser:
         logits_V: float32, used up. left: tokens for which there is still room. Raises TwofoldError when the
         constraint gives up.
         """
-        lean(logits_V, self._sampler, self._made)
+        lean(logits_V, self.sampler, self._made)
         steps = self._chosen(logits_V, ids, left)
         self._made.update(step.id for step in steps)
         return steps
@@ -76,7 +83,7 @@ class Chooser:
         """Return a token of those in the mask."""
         allowed = None
         if mask is not None:
-            if (count := np.count_nonzero(mask)) * _FEW < len(mask) and self._sampler.repetition_penalty == 1:
+            if (count := np.count_nonzero(mask)) * _FEW < len(mask) and self.sampler.repetition_penalty == 1:
                 allowed = np.flatnonzero(mask)  # to choose among these alone gives the same, sooner
                 if count == 1:
                     return self._sure(int(allowed[0]))
@@ -84,7 +91,7 @@ class Chooser:
             else:
                 logits_V[len(mask) :] = -np.inf  # rows of the table beyond the vocabulary
                 np.copyto(logits_V[: len(mask)], -np.inf, where=~mask)
-        token, p_V, self._state = self._runner.choose(logits_V, self._sampler, ids, self._state)
+        token, p_V, self.state = self._runner.choose(logits_V, self.sampler, ids, self.state)
         step = Step(token, float(p_V[token]), likeliest(p_V, self._alternatives))
         if allowed is None:
             return step

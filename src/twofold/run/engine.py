@@ -78,6 +78,35 @@ class Engine:
             held[position:] = [token]
         return self.runner.forward(token_N, sequence_N, position_N, want_N)
 
+    def write(
+        self,
+        tokens: Sequence[int],
+        sequences: Sequence[int],
+        positions: Sequence[int],
+        samplers: Sequence[Sampler],
+        states: Sequence[int],
+        *,
+        stop: frozenset[int],
+        most: int,
+    ) -> tuple[list[list[int]], list[list[float]], list[int]]:
+        """Write on in N sequences side by side, without coming back to Python between the steps.
+
+        tokens, positions: the newest of each, not yet run. samplers, states: how each is chosen, and its
+        random numbers (Sampler.seed at first); only what needs nothing but logits, see `Chooser.plain`.
+        Returns [steps][N] tokens, their probabilities before top-k, top-p and min-p, and the next states.
+        Ends after `most` steps, or the first in which a token of `stop` was chosen. Only backend "c" can,
+        and the caller sees to it that all numbers are in range.
+        """
+        assert isinstance(self.runner, CBackend)
+        token_N, sequence_N, position_N = (
+            np.array(values, np.int32) for values in (tokens, sequences, positions)
+        )
+        got_SN, p_SN, after = self.runner.write(token_N, sequence_N, position_N, samplers, states, stop, most)
+        made = got_SN.tolist()
+        for n, (token, sequence, position) in enumerate(zip(tokens, sequences, positions, strict=True)):
+            self._held[sequence][position:] = [token, *(row[n] for row in made[:-1])]
+        return made, p_SN.tolist(), after
+
     def copy(self, source: int, target: int, length: int) -> None:
         """Let sequence `target` begin with the first `length` tokens of `source`, without running them again.
 

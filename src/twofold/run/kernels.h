@@ -293,3 +293,10 @@ static inline int above(const float *p, long n, float least, Choice *out) { /* t
     }
     return count;
 }
+static inline int likelier(Choice a, Choice b) { return a.p != b.p ? a.p > b.p : a.id < b.id; }
+static inline void sift(Choice *heap, int i, int n) { /* mends a heap, likeliest first, whose i-th may not fit */
+    for (int next; (next = 2 * i + 1) < n; i = next) {
+        next += next + 1 < n && likelier(heap[next + 1], heap[next]); if (likelier(heap[i], heap[next])) return;
+        Choice swap = heap[i]; heap[i] = heap[next], heap[next] = swap;
+    }
+}

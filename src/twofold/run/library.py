@@ -139,6 +139,7 @@ def declared(path: Path) -> ctypes.CDLL:
         ("tf_context", pointer, [pointer, integer, integer, integer, text, size]),
         ("tf_context_free", None, [pointer]),
         ("tf_forward", integer, [pointer, integer, pointer, pointer, pointer, pointer, pointer]),
+        ("tf_write", integer, [pointer, integer, *[pointer] * 7, integer, *[pointer] * 4]),
         ("tf_copy", integer, [pointer, integer, integer, integer]),
         ("tf_encode", integer, [pointer, text, integer, integer, integer, pointer, integer]),
         ("tf_sample", integer, [pointer, integer, ctypes.POINTER(Sampling), pointer, pointer]),

@@ -145,8 +145,7 @@ static void load_weights(Model *m) {
     m->far_factors = far ? tensor(m, -1, (Wanted){"rope_factors_long.weight", 1, R / 2, 0, 0, 0}) : NULL;
     m->embedding = tensor(m, -1, (Wanted){"token_embd.weight", V, C, 1, 0, 0});
     m->last_norm = tensor(m, -1, (Wanted){"output_norm.weight", 1, C, 1, 0, 0});
-    m->output = tensor(m, -1, (Wanted){"output.weight", V, C, 0, 0, 0});
-    if (!m->output) m->output = m->embedding; /* tied: one table reads and writes tokens */
+    if (!(m->output = tensor(m, -1, (Wanted){"output.weight", V, C, 0, 0, 0}))) m->output = m->embedding; /* tied */
     const Wanted parts[PARTS] = {{"attn_norm.weight", 1, C, 1, 0, 0}, {"ffn_norm.weight", 1, C, 1, 0, 0}, /* as above */
         {"post_attention_norm.weight", 1, C, gemma, 0, 0}, {"post_ffw_norm.weight", 1, C, gemma, 0, 0},
         {"attn_q_norm.weight", 1, D, qwen3 || gemma, 0, 0}, {"attn_k_norm.weight", 1, D, qwen3 || gemma, 0, 0},
@@ -581,13 +580,6 @@ const char *tf_kernel(const Model *m) { return m->kernel.name; }
 
 /* ---- (5) Choosing the next token. -------------------------------------------------------------------------------- */
 typedef struct { float temperature, top_p, min_p, penalty; int top_k, n_recent; const int *recent; } Sampling;
-static int likelier(Choice a, Choice b) { return a.p != b.p ? a.p > b.p : a.id < b.id; }
-static void sift(Choice *heap, int i, int n) { /* mends a heap, likeliest first, whose i-th may be too likely or not */
-    for (int next; (next = 2 * i + 1) < n; i = next) {
-        next += next + 1 < n && likelier(heap[next + 1], heap[next]); if (likelier(heap[i], heap[next])) return;
-        Choice swap = heap[i]; heap[i] = heap[next], heap[next] = swap;
-    }
-}
 /* Picks from logits [V], which become probabilities. top_k 0, top_p 1, min_p 0, penalty 1 are neutral. room [V] */
 int tf_sample(float *logits, int V, const Sampling *s, uint64_t *state, Choice *room) {
     int n = 0, taken = 0, i, k = s->top_k > 0 && s->top_k < V ? s->top_k : V; double kept = 0, part;
@@ -616,6 +608,16 @@ int tf_sample(float *logits, int V, const Sampling *s, uint64_t *state, Choice *
     }
     for (u *= kept, i = n; i > n - taken && u >= 0;) u -= room[--i].p, best = room[i].id;
     return best;
+}
+/* Writes on in n sequences, a token each a step: id, pos and seed [n] go on; got and p [most, n] take the tokens and
+ * their probabilities; out [n, V], want [n] ones. Ends after a token that ends [V] an answer; returns the steps. */
+int tf_write(Context *c, int n, int *id, const int *seq, int *pos, const uint8_t *want, const Sampling *s,
+    uint64_t *seed, const uint8_t *ends, int most, int *got, float *p, float *out, Choice *room) {
+    int step = 0, over = 0; long V = c->m->V;
+    for (; step < most && !over && !tf_forward(c, n, id, seq, pos, want, out); step++)
+        for (int i = 0; i < n; pos[i++]++, got++, p++)
+            *got = id[i] = tf_sample(out + i * V, V, s + i, seed + i, room), *p = out[i * V + *got], over |= ends[*got];
+    return step;
 }
 
 /* ---- (6) The program. -------------------------------------------------------------------------------------------- */
@@ -689,8 +691,8 @@ int main(int argc, char **argv) {
         int size = snprintf(turn, sizeof turn, "%.*s%.*s%.*s%.*s%.*s", (int)head.n, head.at, (int)before.n, before.at,
             said, line, (int)after.n, after.at, (int)answer.n, answer.at), room = t.most - t.pos;
         int n = size < (int)sizeof turn ? tf_encode(m, turn, size, from, from + said, t.ids + t.pos, room) : room + 1;
-        if (n > 0 && n <= room) say(&t, n, budget);
         if (n > room) fputs("(no room left: the talk starts anew, say it again or shorter)\n", stderr), t.pos = 0;
+        if (n > 0 && n <= room) say(&t, n, budget);
         putchar('\n');
     }
     return tf_context_free(t.c), tf_close(m), free(t.ids), free(t.last), free(t.logits), free(t.room), 0;
