@@ -13,7 +13,7 @@ from twofold.base.errors import TwofoldError, UsageError
 from twofold.kernel.capabilities import Capability
 from twofold.kernel.device import Context, DeviceError, Effect, Returned
 from twofold.kernel.flow import Label, Ring
-from twofold.kernel.minds import Said
+from twofold.kernel.minds import Said, Turn
 from twofold.kernel.policy import Call, Decision, Grant
 from twofold.kernel.process import Budget, State, fold
 from twofold.kernel.replay import replayed
@@ -478,14 +478,14 @@ class Endless:
     def count(self, messages: Any, tools: Any = ()) -> int:
         return 1
 
-    def say(self, messages: Any, tools: Any = (), *, cancelled: Any, begun: Any = None, **_: Any) -> Said:
-        made = begun or 0
+    def say(self, turn: Turn) -> Said:
+        made = turn.begun or 0
         while made < self.length:
             made += 1
             self.said += 1
             self.speaking.set()
             time.sleep(0.001)
-            if cancelled():
+            if turn.cancelled():
                 return Said(finish="cancelled", begun=made)
         return Said(text="x" * made, made=made)
 
