@@ -331,8 +331,8 @@ def run(suite: Any, task: Any, injection: Any, injections: Mapping[str, str], wa
                 result.asked += 1
                 result.refused += not yes
                 system.approve(pid, state.asks.call, "once" if yes else "no")
-            elif not state.exit and (state.status != "ready" or (patience := patience - 1) < 0):
-                raise RuntimeError(f"{suite.name} {task.ID} stands still: {state.status} {state.stopped}")
+            elif not state.exit and (state.stopped or state.waits or (patience := patience - 1) < 0):
+                raise RuntimeError(f"{suite.name} {task.ID} stands still: {state.waits} {state.stopped}")
         answer = quoted(system.state(pid).answer, system.state(pid))[0]  # as a user is shown it
         system.close()
     traces = [FunctionCall(function=name, args=dict(arguments)) for name, arguments in device.made]

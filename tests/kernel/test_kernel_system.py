@@ -67,7 +67,7 @@ def test_a_process_calls_and_answers(make: Any) -> None:
     pid = found.spawn(program("17 + 23?", "add", instructions="Be exact."))
     found.run(seconds=10)
     state = found.state(pid)
-    assert (state.status, state.exit, state.answer) == ("exited", "done", "It is 40.")
+    assert (state.exit, state.answer) == ("done", "It is 40.")
     assert kinds(found, pid) == ["spawned", "said", "decided", "began", "returned", "said", "exited"]
     assert [page.text for page in state.pages] == ["Be exact.", "17 + 23?", "", "40", "It is 40."]
     assert add.calls == [{"a": 17, "b": 23}]
@@ -86,7 +86,7 @@ def test_the_state_is_the_fold_of_its_events(make: Any) -> None:
     for event in found.events(pid):
         state = fold(state, event)
     assert state == found.state(pid)
-    assert (state.answer, state.status, state.waits) == ("Yes.", "waiting", "user")
+    assert (state.answer, state.waits) == ("Yes.", "user")
 
 
 def test_without_a_capability_nothing_is_called(make: Any) -> None:
@@ -507,7 +507,7 @@ def test_pause_and_kill_work_between_tokens_from_another_program(tmp_path: Path)
         assert other.status(other.state(pid)) == "running"
         other.pause(pid)
         runs.run(seconds=10)
-        assert runs.state(pid).status == "stopped"
+        assert runs.state(pid).stopped
         mind.speaking.clear()
         assert not other.resume(pid)
         assert mind.speaking.wait(10)
@@ -561,7 +561,8 @@ def test_a_mind_that_fails_stops_its_process_alone(make: Any) -> None:
     first, second = found.spawn(program("A.")), found.spawn(program("B."))
     found.run(seconds=10)
     states = [found.state(first), found.state(second)]
-    assert sorted(state.status for state in states) == ["exited", "stopped"]
+    assert sorted(bool(state.exit) for state in states) == [False, True]
+    assert all(state.exit or state.stopped for state in states)
     assert "no more replies" in "".join(state.stopped for state in states)
 
 

@@ -439,7 +439,7 @@ def _settle(world: World, system: System, pid: int) -> None:
         for asker in asking:
             user(world, system, asker)
         state = system.state(pid)
-        if state.exit or (not asking and state.status != "ready"):
+        if state.exit or (not asking and (state.stopped or state.waits)):
             break
     if not system.state(pid).exit:
         system.kill(pid)
