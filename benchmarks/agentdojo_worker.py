@@ -45,7 +45,7 @@ from twofold.kernel.capabilities import Capability
 from twofold.kernel.case import Call as Asked
 from twofold.kernel.device import Effect
 from twofold.kernel.flow import flat
-from twofold.kernel.minds import Said
+from twofold.kernel.minds import Said, Turn
 from twofold.kernel.pages import Page
 from twofold.kernel.pledge import spell
 from twofold.kernel.policy import ByCapability, Decision, Rules
@@ -141,11 +141,11 @@ class Kernel:
     def close(self) -> None:
         """Nothing is held."""
 
-    def say(self, messages: Sequence[Any], tools: Sequence[Any] = (), *, owner: str = "", schema: Any = None,
-            **_: Any) -> Said:  # fmt: skip
+    def say(self, turn: Turn) -> Said:
         """Return the next call or the answer of the process, or a child's datum."""
-        if schema is not None:
-            return Said(text=json.dumps(self._datum("".join(str(m["content"]) for m in messages), schema)))
+        if turn.schema is not None:
+            seen = "".join(str(message["content"]) for message in turn.messages)
+            return Said(text=json.dumps(self._datum(seen, turn.schema)))
         if self._acts is None:
             self._acts = self._act()
         act = next(self._acts)
@@ -331,8 +331,8 @@ def run(suite: Any, task: Any, injection: Any, injections: Mapping[str, str], wa
                 result.asked += 1
                 result.refused += not yes
                 system.approve(pid, state.asks.call, "once" if yes else "no")
-            elif not state.exit and (state.status != "ready" or (patience := patience - 1) < 0):
-                raise RuntimeError(f"{suite.name} {task.ID} stands still: {state.status} {state.stopped}")
+            elif not state.exit and (state.stopped or state.waits or (patience := patience - 1) < 0):
+                raise RuntimeError(f"{suite.name} {task.ID} stands still: {state.waits} {state.stopped}")
         answer = quoted(system.state(pid).answer, system.state(pid))[0]  # as a user is shown it
         system.close()
     traces = [FunctionCall(function=name, args=dict(arguments)) for name, arguments in device.made]

@@ -22,7 +22,7 @@ from pairs import figure, table
 
 from twofold.kernel.capabilities import Capability
 from twofold.kernel.device import Context, Effect, Function, Returned
-from twofold.kernel.minds import Mind, Said, find
+from twofold.kernel.minds import Mind, Said, Turn, find
 from twofold.kernel.policy import Rules
 from twofold.kernel.process import Program, State, fold
 from twofold.kernel.system import System
@@ -64,8 +64,8 @@ class Calling:
     def count(self, messages: Sequence[Any], tools: Sequence[Any] = ()) -> int:
         return len(messages)
 
-    def say(self, messages: Sequence[Any], tools: Sequence[Any] = (), **_: Any) -> Said:
-        done = sum(message["role"] == "tool" for message in messages)
+    def say(self, turn: Turn) -> Said:
+        done = sum(message["role"] == "tool" for message in turn.messages)
         if done >= self.calls:
             return Said(text="Done.")
         return Said(calls=[Call(self.name, f'{{"n": {n}}}') for n in range(min(100, self.calls - done))])

@@ -19,7 +19,7 @@ from typing import Any
 import demo_reader
 from box_rounds import NAMES
 
-from twofold.kernel.minds import Heard, Message, Said
+from twofold.kernel.minds import Message, Said, Turn
 from twofold.kernel.minds.script import Script
 from twofold.tokens.speech import Call, Piece
 
@@ -64,36 +64,23 @@ class Planner(Script):
         self._astray, self._pledges = astray, pledges
         self.spoken: list[dict[str, Any]] = []
 
-    def say(
-        self,
-        messages: Sequence[Message],
-        tools: Sequence[Message] = (),
-        *,
-        choice: str = "auto",
-        max_tokens: int = 512,
-        cancelled: Callable[[], bool] = lambda: False,
-        heard: Heard = lambda piece: None,
-        begun: Any = None,
-        owner: str = "",
-        schema: Mapping[str, Any] | None = None,
-    ) -> Said:
+    def say(self, turn: Turn) -> Said:
         """Return the next step of the study, or as the reader the answer to a question."""
-        if cancelled():
+        if turn.cancelled():
             return Said(finish="cancelled")
         calls: list[Step] = []
-        if schema is not None:
-            text = demo_reader.answer(messages, schema)
+        if turn.schema is not None:
+            text = demo_reader.answer(turn.messages, turn.schema)
         else:
-            step, turn = _next(messages, self._pledges)
+            step, number = _next(turn.messages, self._pledges)
             text = step if isinstance(step, str) else ""
-            calls = [] if isinstance(step, str) else [*self._astray(turn), step]
-        self.spoken.append(
-            {"messages": list(messages), "tools": list(tools), "schema": schema, "text": text, "calls": calls}
-        )
+            calls = [] if isinstance(step, str) else [*self._astray(number), step]
+        asked = {"messages": list(turn.messages), "tools": list(turn.tools), "schema": turn.schema}
+        self.spoken.append({**asked, "text": text, "calls": calls})
         if text:
-            heard(Piece("text", text))
+            turn.heard(Piece("text", text))
         made = [Call(name, json.dumps(arguments)) for name, arguments in calls]
-        prompt = self.count(messages)
+        prompt = self.count(turn.messages)
         return Said(text=text, calls=made, made=max(1, len(text) // 4), prompt=prompt, cached=prompt)
 
 

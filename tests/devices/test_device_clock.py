@@ -103,7 +103,7 @@ def test_a_process_waits_for_the_users_answer(tmp_path: Path) -> None:
     pid = system.spawn(Program(message="Ask me.", capabilities=(Capability(device="ask"),)))
     system.run(seconds=10)
     state = system.state(pid)
-    assert state.status == "waiting"
+    assert state.waits == "user"
     assert state.asks is not None
     assert (state.asks.text, list(state.asks.options or ())) == ("Which year?", ["2020", "2021"])
     system.answer(pid, "2021")
@@ -111,7 +111,7 @@ def test_a_process_waits_for_the_users_answer(tmp_path: Path) -> None:
     state = system.state(pid)
     page = next(page for page in state.pages if page.kind == "result")
     assert (page.text, page.label.ring, page.hidden) == ("2021", Ring.USER, False)
-    assert state.status == "exited"
+    assert state.exit
     system.close()
 
 

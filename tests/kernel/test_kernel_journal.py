@@ -24,7 +24,7 @@ def filled(journal: Journal) -> tuple[int, int]:
     pid = journal.create("spawned", {"n": 1}).pid
     for number in (2, 3):
         journal.append(pid, "told", {"n": number})
-    fork = journal.fork(pid, 2, {}).pid
+    fork = journal.fork(pid, 2).pid
     journal.append(fork, "told", {"n": "other"})
     return pid, fork
 
@@ -36,7 +36,7 @@ def test_events_come_back_in_order_and_a_fork_shares_them(journal: Journal) -> N
     assert [event.seq for event in shared] == [1, 2, 3, 4]
     assert [event.body.get("n") for event in shared] == [1, 2, None, "other"]
     assert [event.seq for event in journal.events(fork, since=1, until=3)] == [2, 3]
-    again = journal.fork(fork, 1, {}).pid
+    again = journal.fork(fork, 1).pid
     assert [event.body.get("n") for event in journal.events(again)] == [1, None]
     rows = sqlite3.connect(journal.path).execute("SELECT count(*) FROM events").fetchone()[0]
     assert rows == 3 + 2 + 1
@@ -93,7 +93,7 @@ def test_who_expects_another_end_is_told(journal: Journal) -> None:
     with pytest.raises(UsageError, match="no process 99"):
         journal.append(99, "told", {})
     with pytest.raises(UsageError, match="no event 50"):
-        journal.fork(pid, 50, {})
+        journal.fork(pid, 50)
 
 
 def test_one_origin_makes_one_process(journal: Journal) -> None:

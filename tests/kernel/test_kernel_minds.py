@@ -8,7 +8,7 @@ import pytest
 from kernel_parts import One, program
 
 from twofold.base.errors import BadFileError, UsageError
-from twofold.kernel.minds import find
+from twofold.kernel.minds import Turn, find
 from twofold.kernel.minds.local import Local
 from twofold.kernel.policy import Rules
 from twofold.kernel.running import fitting
@@ -35,14 +35,14 @@ def local() -> Iterator[Local]:
 
 
 def test_a_call_that_is_required_is_well_formed(local: Local) -> None:
-    said = local.say(ASKED, fitting(local, [TOOL]), choice="required", max_tokens=40)
+    said = local.say(Turn(ASKED, fitting(local, [TOOL]), choice="required", max_tokens=40))
     assert [call.name for call in said.calls] == ["add"] * len(said.calls)
     assert all(isinstance(json.loads(call.arguments)["n"], int) for call in said.calls)
     assert said.calls
 
 
 def test_what_was_preempted_is_gone_on_with_as_if_nothing_had_been(local: Local) -> None:
-    whole = local.say(ASKED, max_tokens=12)
+    whole = local.say(Turn(ASKED, max_tokens=12))
     steps = 0
 
     def third() -> bool:
@@ -50,9 +50,9 @@ def test_what_was_preempted_is_gone_on_with_as_if_nothing_had_been(local: Local)
         steps += 1
         return steps == 3
 
-    broken = local.say(ASKED, max_tokens=12, cancelled=third)
+    broken = local.say(Turn(ASKED, max_tokens=12, cancelled=third))
     assert (broken.finish, len(broken.begun)) == ("cancelled", 3)
-    assert local.say(ASKED, max_tokens=12, begun=broken.begun).text == whole.text
+    assert local.say(Turn(ASKED, max_tokens=12, begun=broken.begun)).text == whole.text
 
 
 def test_forks_share_what_was_read_before_they_parted(local: Local, tmp_path: Path) -> None:
@@ -80,7 +80,7 @@ def test_names_find_minds(tmp_path: Path) -> None:
     script = tmp_path / "replies.json"
     script.write_text('["Hello."]')
     mind = find(f"script:{script}")
-    assert mind.say([]).text == "Hello."
+    assert mind.say(Turn([])).text == "Hello."
     script.write_text("{}")
     with pytest.raises(BadFileError, match="must be a list"):
         find(f"script:{script}")
@@ -120,9 +120,9 @@ def test_a_mind_elsewhere_counts_money(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.setattr(kernels, "Stream", Stream)
     mind = find("gpt")
     assert isinstance(mind, elsewhere.Elsewhere)
-    said = mind.say(ASKED, [TOOL])
+    said = mind.say(Turn(ASKED, [TOOL]))
     assert (said.text, said.calls[0].name, said.money) == ("Let me see.", "add", 0.003)
-    assert mind.say(ASKED, cancelled=lambda: True).finish in ("stop", "cancelled")
+    assert mind.say(Turn(ASKED, cancelled=lambda: True)).finish in ("stop", "cancelled")
     assert mind.context == 4096
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from twofold.base.errors import UsageError
-from twofold.kernel.capabilities import Capability, within
+from twofold.kernel.capabilities import Capability
 from twofold.kernel.case import Call, answers
 from twofold.kernel.device import Effect, Function
 from twofold.kernel.flow import Label, Ring, flat, outside
@@ -221,18 +221,6 @@ def test_what_is_no_pledge_is_told(calls: list[Any]) -> None:
 )
 def test_what_a_scope_covers(pattern: str, target: str, covered: bool) -> None:
     assert Capability(device="d", scope=(pattern,)).covers([target]) is covered
-
-
-def test_a_child_is_given_subsets_only() -> None:
-    parent = [Capability(device="files", functions=("read",), scope=("notes/*",), budget=3, expires=9.0)]
-    child = {"device": "files", "functions": ("read",), "scope": ("notes/*",), "budget": 3, "expires": 9.0}
-    assert within(parent, [Capability(**child)])
-    assert within(parent, [Capability(**{**child, "scope": ("notes/a",), "budget": 1})])
-    for change in (
-        {"device": "mail"}, {"functions": ()}, {"functions": ("read", "write")}, {"scope": ()},
-        {"scope": ("*",)}, {"scope": ("notes/../x",)}, {"budget": None}, {"budget": 4}, {"expires": None},
-    ):  # fmt: skip
-        assert not within(parent, [Capability(**{**child, **change})]), change
 
 
 def test_what_came_from_outside_has_a_plain_name() -> None:

@@ -140,9 +140,8 @@ def test_a_pager_weighs_and_says_what_is_gone(name: str) -> None:
     policy = PAGERS.get(name)
     assert 0 <= policy.LISTED + policy.RECALLED <= 0.5  # the rest is for what is new
     assert policy.DESCRIPTION
-    common = {"kind": "user", "text": "hello", "tokens": 50, "times": 1}
-    old = Frame(order=3, age=40, idle=40, heat=0.0, **common)
-    new = Frame(order=43, age=0, idle=0, heat=0.5, **common)
+    old = Frame(tokens=50, order=3, age=40, idle=40, heat=0.0)
+    new = Frame(tokens=50, order=43, age=0, idle=0, heat=0.5)
     assert policy.keep(new) > policy.keep(old)
     for text in ("", "  ", "Line one.\nLine two is long. " * 40, "x" * 4_000):
         assert not re.search(r"[\n\r]", policy.stub(text))

@@ -13,7 +13,7 @@ from twofold.base.errors import TwofoldError, UsageError
 from twofold.kernel.capabilities import Capability
 from twofold.kernel.device import Context, DeviceError, Effect, Returned
 from twofold.kernel.flow import Label, Ring
-from twofold.kernel.minds import Said
+from twofold.kernel.minds import Said, Turn
 from twofold.kernel.policy import Call, Decision, Grant
 from twofold.kernel.process import Budget, State, fold
 from twofold.kernel.replay import replayed
@@ -67,7 +67,7 @@ def test_a_process_calls_and_answers(make: Any) -> None:
     pid = found.spawn(program("17 + 23?", "add", instructions="Be exact."))
     found.run(seconds=10)
     state = found.state(pid)
-    assert (state.status, state.exit, state.answer) == ("exited", "done", "It is 40.")
+    assert (state.exit, state.answer) == ("done", "It is 40.")
     assert kinds(found, pid) == ["spawned", "said", "decided", "began", "returned", "said", "exited"]
     assert [page.text for page in state.pages] == ["Be exact.", "17 + 23?", "", "40", "It is 40."]
     assert add.calls == [{"a": 17, "b": 23}]
@@ -86,7 +86,7 @@ def test_the_state_is_the_fold_of_its_events(make: Any) -> None:
     for event in found.events(pid):
         state = fold(state, event)
     assert state == found.state(pid)
-    assert (state.answer, state.status, state.waits) == ("Yes.", "waiting", "user")
+    assert (state.answer, state.waits) == ("Yes.", "user")
 
 
 def test_without_a_capability_nothing_is_called(make: Any) -> None:
@@ -478,14 +478,14 @@ class Endless:
     def count(self, messages: Any, tools: Any = ()) -> int:
         return 1
 
-    def say(self, messages: Any, tools: Any = (), *, cancelled: Any, begun: Any = None, **_: Any) -> Said:
-        made = begun or 0
+    def say(self, turn: Turn) -> Said:
+        made = turn.begun or 0
         while made < self.length:
             made += 1
             self.said += 1
             self.speaking.set()
             time.sleep(0.001)
-            if cancelled():
+            if turn.cancelled():
                 return Said(finish="cancelled", begun=made)
         return Said(text="x" * made, made=made)
 
@@ -507,7 +507,7 @@ def test_pause_and_kill_work_between_tokens_from_another_program(tmp_path: Path)
         assert other.status(other.state(pid)) == "running"
         other.pause(pid)
         runs.run(seconds=10)
-        assert runs.state(pid).status == "stopped"
+        assert runs.state(pid).stopped
         mind.speaking.clear()
         assert not other.resume(pid)
         assert mind.speaking.wait(10)
@@ -561,7 +561,8 @@ def test_a_mind_that_fails_stops_its_process_alone(make: Any) -> None:
     first, second = found.spawn(program("A.")), found.spawn(program("B."))
     found.run(seconds=10)
     states = [found.state(first), found.state(second)]
-    assert sorted(state.status for state in states) == ["exited", "stopped"]
+    assert sorted(bool(state.exit) for state in states) == [False, True]
+    assert all(state.exit or state.stopped for state in states)
     assert "no more replies" in "".join(state.stopped for state in states)
 
 

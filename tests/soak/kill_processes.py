@@ -24,7 +24,7 @@ from typing import Any
 from twofold.base import files
 from twofold.kernel.capabilities import Capability
 from twofold.kernel.device import Context, Effect, Function, Returned
-from twofold.kernel.minds import Said
+from twofold.kernel.minds import Said, Turn
 from twofold.kernel.policy import ByCapability
 from twofold.kernel.process import Program, State
 from twofold.kernel.system import System
@@ -45,8 +45,8 @@ class Counting:
     def count(self, messages: Sequence[Any], tools: Sequence[Any] = ()) -> int:
         return len(messages)
 
-    def say(self, messages: Sequence[Any], tools: Sequence[Any] = (), **_: Any) -> Said:
-        done = sum(message["role"] == "tool" for message in messages)
+    def say(self, turn: Turn) -> Said:
+        done = sum(message["role"] == "tool" for message in turn.messages)
         if done == STEPS:
             return Said(text="All done.")
         name = ("send", "look", "nest")[done % 3]

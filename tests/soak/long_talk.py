@@ -11,16 +11,15 @@ import argparse
 import sys
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 
 from twofold import run
 from twofold.cli import models
 from twofold.cli.conversation import Conversation
-from twofold.kernel.minds import Said
+from twofold.kernel.minds import Said, Turn
 from twofold.kernel.minds.local import Local
 from twofold.kernel.policy import ByCapability
 from twofold.kernel.process import Program, folded
@@ -56,10 +55,10 @@ class Watched(Local):
         super().__init__(engine)
         self.longest, self.newest = 0, ""
 
-    def say(self, messages: Sequence[Mapping[str, Any]], *rest: Any, **more: Any) -> Said:
-        self.longest = max(self.longest, self.count(messages))
-        self.newest = "\n".join(str(message["content"]) for message in messages)
-        return super().say(messages, *rest, **{**more, "max_tokens": min(40, more["max_tokens"])})
+    def say(self, turn: Turn) -> Said:
+        self.longest = max(self.longest, self.count(turn.messages))
+        self.newest = "\n".join(str(message["content"]) for message in turn.messages)
+        return super().say(replace(turn, max_tokens=min(40, turn.max_tokens)))
 
 
 def as_process(engine: run.Engine, turns: int) -> list[str]:

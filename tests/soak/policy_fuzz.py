@@ -30,7 +30,7 @@ from typing import Any
 from twofold.kernel.capabilities import Capability
 from twofold.kernel.device import Context, DeviceError, Effect, Function, Returned
 from twofold.kernel.flow import Label, Ring, flat, outside
-from twofold.kernel.minds import Said
+from twofold.kernel.minds import Said, Turn
 from twofold.kernel.policy import ByCapability, Rules
 from twofold.kernel.process import Program
 from twofold.kernel.system import System
@@ -213,17 +213,16 @@ class Chaos:
     def close(self) -> None:
         """Nothing is held."""
 
-    def say(self, messages: Sequence[Any], tools: Sequence[Any] = (), *, owner: str = "", schema: Any = None,
-            **_: Any) -> Said:  # fmt: skip
+    def say(self, turn: Turn) -> Said:
         """Return any call, or any answer."""
-        seen = "\n".join(str(message.get("content") or "") for message in messages)
-        if schema is not None:
-            return Said(text=json.dumps(self._datum(seen, schema)))
-        left = self._left.setdefault(owner, self._chance.randrange(3, self._calls))
-        self._left[owner], self.budget = left - 1, self.budget - 1
-        if left <= 0 or self.budget <= 0 or not tools:
+        seen = "\n".join(str(message.get("content") or "") for message in turn.messages)
+        if turn.schema is not None:
+            return Said(text=json.dumps(self._datum(seen, turn.schema)))
+        left = self._left.setdefault(turn.owner, self._chance.randrange(3, self._calls))
+        self._left[turn.owner], self.budget = left - 1, self.budget - 1
+        if left <= 0 or self.budget <= 0 or not turn.tools:
             return Said(text=self._text(seen))
-        calls = [self._call(seen, tools) for _ in range(self._chance.choice((1, 1, 1, 2)))]
+        calls = [self._call(seen, turn.tools) for _ in range(self._chance.choice((1, 1, 1, 2)))]
         return Said(calls=[Call(name, json.dumps(arguments)) for name, arguments in calls])
 
     def _call(self, seen: str, tools: Sequence[Any], depth: int = 0) -> tuple[str, dict[str, Any]]:
@@ -440,7 +439,7 @@ def _settle(world: World, system: System, pid: int) -> None:
         for asker in asking:
             user(world, system, asker)
         state = system.state(pid)
-        if state.exit or (not asking and state.status != "ready"):
+        if state.exit or (not asking and (state.stopped or state.waits)):
             break
     if not system.state(pid).exit:
         system.kill(pid)

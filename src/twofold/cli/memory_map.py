@@ -14,10 +14,7 @@ if TYPE_CHECKING:
     from twofold.kernel.memory import Row
     from twofold.kernel.process import State
 
-COLOURS = {
-    "instructions": "magenta", "user": "cyan", "assistant": "green", "result": "yellow", "note": "blue",
-    "file": "bright_yellow",
-}  # fmt: skip
+COLOURS = {"instructions": "magenta", "user": "cyan", "assistant": "green", "result": "yellow"}
 _RINGS = ("system", "developer", "user", "tool")
 _HEAT = " ▁▂▃▄▅▆▇█"
 _WIDTH, _LINES = 64, 5  # cells of the map in a line, and lines

@@ -9,7 +9,7 @@ from typing import Any
 
 from twofold.devices import _forms
 from twofold.kernel.device import Context, Device, DeviceError, Effect, Function, Returned
-from twofold.kernel.flow import Label, Ring
+from twofold.kernel.flow import USER
 
 DESCRIPTION = "Asks the user a question and waits for the answer."
 _LONGEST = 2_000
@@ -50,7 +50,7 @@ class Ask:
         ):
             raise DeviceError("'choices' must be texts of at most 200 characters, and at least one.")
         answer = context.ask_user(arguments["question"], choices)
-        return Returned(value=answer, text=answer, label=Label(Ring.USER, None, frozenset({"user"})))
+        return Returned(value=answer, text=answer, label=USER)
 
     def close(self) -> None:
         """Do nothing: there is nothing to give back."""

@@ -16,7 +16,7 @@ def resolve(
 ) -> Any:
     """Return an argument with values in the place of their names, and note the label of each leaf."""
     if isinstance(value, Mapping) and set(value) == {"$value"}:
-        page = _value(state, str(value["$value"]))
+        page = value_of(state, str(value["$value"]))
         found = _typed(page.text, schema)
         leaves.update((leaf, base.join(page.label)) for leaf, _ in flat(found, path))
         return found
@@ -33,8 +33,8 @@ def resolve(
     if not isinstance(value, str):
         return value
     for name in NAMES.findall(value):
-        leaves[path] = leaves[path].join(_value(state, name).label)
-    return NAMES.sub(lambda found: _value(state, found[1]).text, value)
+        leaves[path] = leaves[path].join(value_of(state, name).label)
+    return NAMES.sub(lambda found: value_of(state, found[1]).text, value)
 
 
 def _typed(text: str, schema: Mapping[str, Any]) -> Any:
@@ -48,7 +48,8 @@ def _typed(text: str, schema: Mapping[str, Any]) -> Any:
         return text
 
 
-def _value(state: State, id: str) -> Page:
+def value_of(state: State, id: str) -> Page:
+    """Return the page of a value. Raises DeviceError when there is none of that name."""
     page = state.page(id)
     if page is None or page.kind != "result":
         raise DeviceError(f"There is no value {id}.")

@@ -1,11 +1,11 @@
 """Capabilities: which functions of which devices a process may call at all, on what, how often, how long.
 
 A capability is no permission to let anything flow; it only opens the door at which the policy stands. A child
-gets none but such as lie within one of its parent's (Dennis and Van Horn 1966).
+gets none that its parent has not (calls/spawn.py; Dennis and Van Horn 1966).
 """
 
 import posixpath
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any
@@ -39,23 +39,6 @@ class Capability:
         """Return whether it still holds: at a time, after so many calls that were made on it."""
         return (self.expires is None or at < self.expires) and (self.budget is None or made < self.budget)
 
-    def contains(self, other: "Capability") -> bool:
-        """Return whether the other allows nothing that this one does not."""
-        return (
-            self.device == other.device
-            and (
-                not self.functions or (bool(other.functions) and set(other.functions) <= set(self.functions))
-            )
-            and (not self.scope or (bool(other.scope) and all(map(self._has, other.scope))))
-            and (self.budget is None or (other.budget is not None and other.budget <= self.budget))
-            and (self.expires is None or (other.expires is not None and other.expires <= self.expires))
-        )
-
-    def _has(self, pattern: str) -> bool:
-        """A pattern lies within the scope when it stands there, or is a plain target that does."""
-        plain = not any(sign in pattern for sign in "*?[")
-        return pattern in self.scope or (plain and self.covers([pattern]))
-
     def record(self) -> dict[str, Any]:
         """Return it as JSON."""
         return {
@@ -73,12 +56,6 @@ class Capability:
             budget=record.get("budget"),
             expires=record.get("expires"),
         )
-
-
-def within(parent: Iterable[Capability], wanted: Iterable[Capability]) -> bool:
-    """Return whether each wanted capability lies in one of the parent's: what a child may be given."""
-    parents = list(parent)
-    return all(any(one.contains(child) for one in parents) for child in wanted)
 
 
 def host(target: str) -> str:

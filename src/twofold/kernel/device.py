@@ -61,7 +61,7 @@ class Returned:
     text: str | None = None
 
 
-def _nobody(question: str, options: Sequence[str] | None = None) -> str:
+def _nobody(question: str, options: Sequence[str] | None) -> str:
     raise DeviceError("Nobody is there who could be asked.")
 
 

@@ -56,6 +56,7 @@ class Label:
 
 
 NOTHING = Label(Ring.SYSTEM)  # joined with a label it changes nothing
+USER = Label(Ring.USER, None, frozenset({"user"}))  # of what the user says
 
 
 def join(labels: Iterable[Label]) -> Label:

@@ -113,14 +113,14 @@ class Journal:
             pid = self._new(None, 0, origin, b"")
             return self._append(pid, kind, body)
 
-    def fork(self, parent: int, at: int, body: Mapping[str, Any]) -> Event:
+    def fork(self, parent: int, at: int) -> Event:
         """Begin a process that shares its parent's events up to `at`, and hold its lease.
 
         Returns its own first event, `forked`. Raises UsageError when there is no such event.
         """
         with self._writing():
             pid = self._new(parent, at, None, self._hash(parent, at))
-            return self._append(pid, "forked", {**body, "parent": parent, "at": at})
+            return self._append(pid, "forked", {"parent": parent, "at": at})
 
     def append(
         self, pid: int, kind: str, body: Mapping[str, Any], *, after: int | None = None, durable: bool = False

@@ -20,6 +20,8 @@ from twofold.kernel.window import Message
 if TYPE_CHECKING:
     from twofold.kernel.process import State
 
+_FOUND = 5  # parts that a call of `recall` brings back, at most
+
 
 @dataclass(frozen=True, kw_only=True)
 class View:
@@ -41,17 +43,6 @@ class Pager(Protocol):
     def recall(self, state: "State", question: str) -> Sequence[Part]:
         """Return what is out of the window and has to do with a question, best first."""
         ...
-
-
-class Everything:
-    """Shows all pages, in their order."""
-
-    def view(self, state: "State", room: int, count: Count) -> View:
-        pages = standing(state)
-        return View(messages=[page.shown() for page in pages], pages=tuple(page.id for page in pages))
-
-    def recall(self, state: "State", question: str) -> Sequence[Part]:
-        return ()
 
 
 def standing(state: "State") -> list[Page]:
@@ -93,14 +84,14 @@ class Paging:
         plan.fit()
         return View(messages=plan.messages, pages=plan.standing(), change=plan.change or None)
 
-    def found(self, key: int, pages: Sequence[Page], ram: Ram, question: str, count: int = 5) -> list[Part]:
+    def found(self, key: int, pages: Sequence[Page], ram: Ram, question: str) -> list[Part]:
         """Return the parts outside the window that a question names, or has most to do with, best first: as
         many as a third of the window has room for, and one at least."""
         out = {part.id: part for page in pages for part in parts(page) if part.id in ram.out}
         named = set(NAMED.findall(question))
         found = [part for part in out.values() if part.id in named or part.page.id in named]
         if out and not found:
-            found = [out[h.id] for h in self._index(key, pages).search(question, count, among=out.keys())]
+            found = [out[h.id] for h in self._index(key, pages).search(question, _FOUND, among=out.keys())]
         left = ram.room // 3 - size(found[0].text) if found else 0
         kept = found[:1]
         for part in found[1:]:

@@ -10,17 +10,17 @@ from twofold.kernel.flow import Label
 
 STUB = re.compile(r"\[v\d+: text, [\d,]+ characters from [^\[\]]*; not shown\]")
 NAMES = re.compile(r"\$\{(v\d+)\}")  # of values, in a text
-KINDS = ("instructions", "user", "assistant", "result", "note", "file")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Page:
     """A piece of a process's memory.
 
-    id: "p" or, for what a system call returned, "v" and a number. source: what brought it, such as
-    "user" or "files_read". pinned: it stays in the window. hidden: the process sees a stub, and may pass the
-    text on by its id. message: as the chat template knows it, without its text. inside: the page in which its
-    stub stands already; while it is hidden it needs no place of its own in the window.
+    id: "p" or, for what a system call returned, "v" and a number. kind: "instructions", "user", "assistant"
+    or "result". source: what brought it, such as "user" or "files_read". pinned: it stays in the window.
+    hidden: the process sees a stub, and may pass the text on by its id. message: as the chat template knows
+    it, without its text. inside: the page in which its stub stands already; while it is hidden it needs no
+    place of its own in the window.
     """
 
     id: str
@@ -41,7 +41,7 @@ class Page:
 
     def shown(self) -> dict[str, Any]:
         """Return the message that the model reads: its text, or a stub when that is hidden."""
-        message = self.message or {"role": "user" if self.kind in ("user", "note", "file") else self.kind}
+        message = self.message or {"role": self.kind}
         return {**message, "content": self.stub() if self.hidden else self.text}
 
     def record(self) -> dict[str, Any]:

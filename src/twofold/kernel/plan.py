@@ -23,7 +23,7 @@ from twofold.kernel.pagers import Frame, Policy
 from twofold.kernel.pages import Page
 from twofold.kernel.ram import Part, Ram, parts
 from twofold.kernel.recall import Index
-from twofold.kernel.window import OPENS, Message, Unit, render, rounds
+from twofold.kernel.window import Message, Unit, render, rounds
 
 Count = Callable[[Sequence[Message]], int]
 
@@ -112,7 +112,7 @@ class Plan:
         found: set[str] = set()
         for page in reversed(self._pages):
             found.add(page.id)
-            if page.kind in OPENS:
+            if page.kind == "user":
                 break
         return found
 
@@ -182,8 +182,8 @@ class Plan:
             while units and need > 0:
                 unit = units.pop()
                 need -= _cost(unit)
-                leaving |= {part.id for part in unit.parts}
-                gone = {part.page.id for part in unit.parts}  # and what stands beside them
+                leaving |= {part.id for part in unit}
+                gone = {part.page.id for part in unit}  # and what stands beside them
                 leaving |= {name for name, beside in self._now.back.items() if beside in gone}
             back = {
                 name: beside for name, beside in self.change.get("back", {}).items() if name not in leaving
@@ -196,7 +196,7 @@ class Plan:
         found: list[tuple[tuple[float, ...], Unit]] = []
         for born, one in enumerate(self._rounds):
             for unit in one.units(self._now):
-                here = tuple(part for part in unit.parts if part.id not in self._now.out)
+                here = tuple(part for part in unit if part.id not in self._now.out)
                 if not here:
                     continue
                 rank = max(_rank(part, newest, self._now, self._called) for part in here)
@@ -206,7 +206,7 @@ class Plan:
                     if rank > 1
                     else self._policy.keep(self._frame(here, born, now))
                 )
-                found.append(((rank, worth, born, here[0].number), Unit(here, unit.turn)))
+                found.append(((rank, worth, born, here[0].number), here))
         found.sort(key=lambda item: item[0])
         may = [unit for (rank, *_), unit in found if rank == 0]
         return may, [unit for (rank, *_), unit in found if 0 < rank < 4]
@@ -215,7 +215,7 @@ class Plan:
         """Return the pages that are to be answered: the last round, and what the user said last."""
         newest = {page.id for page in self._rounds[-1].pages}
         for page in reversed(self._pages):
-            if page.kind in OPENS:
+            if page.kind == "user":
                 return newest | {page.id}
         return newest
 
@@ -225,9 +225,8 @@ class Plan:
         last = max(use.last for use in uses)
         came = last if here[0].id in self._now.back else born
         return Frame(
-            kind=here[0].page.kind, text="\n".join(part.text for part in here), order=born,
-            tokens=sum(size(part.text) for part in here), age=now - came, idle=now - max(came, last),
-            heat=max(use.now(now) for use in uses), times=max(use.times for use in uses),
+            order=born, tokens=sum(size(part.text) for part in here), age=now - came,
+            idle=now - max(came, last), heat=max(use.now(now) for use in uses),
         )  # fmt: skip
 
 
@@ -249,7 +248,7 @@ def _rank(part: Part, newest: Collection[str], ram: Ram, called: Collection[str]
     if part.page.kind == "instructions":
         return 4 if part.number == 0 else 3
     if part.page.id in newest:
-        return 2 if part.number else 4 if part.page.kind in OPENS else 3
+        return 2 if part.number else 4 if part.page.kind == "user" else 3
     asked_for = part.id in called or ram.back.get(part.id) in newest
     return 1 if part.page.pinned or asked_for else 0
 
@@ -258,7 +257,7 @@ def _cost(unit: Unit) -> int:
     """Return about how many tokens leave with a unit: its text, and the frames of its messages."""
     calls = [
         part.page.message["tool_calls"]
-        for part in unit.parts
+        for part in unit
         if part.page.message and "tool_calls" in part.page.message
     ]
-    return sum(size(part.text) + 6 for part in unit.parts) + (size(json.dumps(calls)) if calls else 0)
+    return sum(size(part.text) + 6 for part in unit) + (size(json.dumps(calls)) if calls else 0)

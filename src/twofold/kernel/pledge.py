@@ -63,9 +63,8 @@ class Item:
 
     def fits(self, arguments: Mapping[str, Any]) -> Mapping[str, Fit] | None:
         """Return how each leaf of a call's arguments fits, by its path; None when the call is another one."""
-        return (
-            dict(found) if (found := _fits(dict(self.arguments), dict(arguments), "")) is not None else None
-        )
+        found = _fits(dict(self.arguments), dict(arguments), "")
+        return None if found is None else dict(found)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -141,11 +140,6 @@ def like(
     return read(0, 0)
 
 
-def slots(pattern: str) -> list[str]:
-    """Return the types of a pattern's slots."""
-    return _SLOT.findall(pattern)
-
-
 def _how(types: Sequence[str]) -> Literal["bounded", "name", "text"]:
     """Return what a slot, or a pattern with several, lets through."""
     if "text" in types:
@@ -196,7 +190,7 @@ def _special(kind: str, inner: Any, value: Any, path: str) -> list[tuple[str, Fi
         return [(path, Fit(_how([inner]), f"{{{inner}}}", spell(value)))]
     if not isinstance(value, str) or like(inner, value) is None:
         return None
-    return [(path, Fit(_how(slots(inner)), inner, value))]
+    return [(path, Fit(_how(_SLOT.findall(inner)), inner, value))]
 
 
 def _all(parts: Iterator[tuple[Any, Any, str]]) -> list[tuple[str, Fit]] | None:

@@ -15,9 +15,7 @@ from twofold.kernel.journal import Event
 from twofold.kernel.pages import NAMES, Page
 from twofold.kernel.program import Budget, Program, replace
 
-__all__ = ["Budget", "Program", "Question", "Request", "State", "Status", "Step", "fold", "means", "step"]
-
-Status = Literal["ready", "running", "waiting", "stopped", "exited"]
+__all__ = ["Budget", "Program", "Question", "Request", "State", "Step", "fold", "means", "step"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,15 +86,6 @@ class State:
     exit: str = ""
     answer: str = ""
     own: Mapping[str, Any] = field(default_factory=dict)
-
-    @property
-    def status(self) -> Status:
-        """Its state, but for "running", which only the system knows: it knows who lives."""
-        if self.exit:
-            return "exited"
-        if self.stopped:
-            return "stopped"
-        return "waiting" if self.waits else "ready"
 
     @property
     def waits(self) -> Literal["", "user", "child", "tool"]:

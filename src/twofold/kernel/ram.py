@@ -25,7 +25,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from twofold.kernel.flow import Label, Ring
+from twofold.kernel.flow import USER
 from twofold.kernel.journal import Event
 from twofold.kernel.pages import Page
 from twofold.kernel.process import State, means
@@ -77,10 +77,9 @@ def page_of(part: str) -> str:
 
 @dataclass(frozen=True)
 class Use:
-    """How a part was used: in which turn last, how often, and how warm that had made it."""
+    """How a part was used: in which turn last, and how warm that had made it."""
 
     last: int = 0
-    times: int = 0
     heat: float = 0.0
 
     def now(self, tick: int) -> float:
@@ -89,7 +88,7 @@ class Use:
 
     def again(self, tick: int, weight: float) -> "Use":
         """Return it after one use more."""
-        return Use(tick, self.times + 1, self.now(tick) + weight)
+        return Use(tick, self.now(tick) + weight)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -147,11 +146,10 @@ def changed(pages: Iterable[Page], body: Mapping[str, Any]) -> Iterable[Page]:
     What the user has changed is trusted no more than before, and has one source more.
     """
     pin, unpin, edit = body.get("pin", ()), body.get("unpin", ()), body.get("edit", {})
-    by_user = Label(Ring.USER, None, frozenset({"user"}))
     for page in pages:
         if page.id in pin or page.id in unpin:
             page = dataclasses.replace(page, pinned=page.id in pin)
         if page.id in edit:
-            new, label = edit[page.id], page.label.join(by_user)
+            new, label = edit[page.id], page.label.join(USER)
             page = dataclasses.replace(page, text=new["text"], tokens=new["tokens"], label=label)
         yield page

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from twofold.kernel.case import answers
 from twofold.kernel.flow import Label
 from twofold.kernel.journal import Moved
-from twofold.kernel.minds import Message, Mind, Said
+from twofold.kernel.minds import Message, Mind, Said, Turn
 from twofold.kernel.pages import Page
 from twofold.kernel.policy import Grant
 from twofold.kernel.process import Program, State, fold
@@ -114,13 +114,14 @@ def say(running: Running, tools: Sequence[Mapping[str, Any]]) -> None:
         most = min(most, left)
     messages, begun = running.begun
     start = time.monotonic()
-    said = mind.say(
+    turn = Turn(
         view.messages, tools, max_tokens=max(1, most), owner=str(running.pid),
         schema=state.program.schema,
         begun=begun if messages == view.messages else None,
         heard=lambda piece: system.tell_watchers((running.pid, piece)),
         cancelled=lambda: running.cancelled() or system.scheduler.preempted(running.pid),
     )  # fmt: skip
+    said = mind.say(turn)
     running.begun = view.messages, said.begun
     if said.finish != "cancelled":
         words(running, said, state, view.pages, time.monotonic() - start)

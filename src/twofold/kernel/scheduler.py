@@ -65,10 +65,6 @@ class Scheduler:
             lowest = min(self._running.values())
             return self._running[pid] == lowest and -self._queue[0][0] > lowest
 
-    def running(self, pid: int) -> bool:
-        """Return whether it is a process's turn this moment."""
-        return pid in self._running
-
     def idle(self) -> bool:
         """Return whether nobody runs and nobody is ready."""
         with self._news:

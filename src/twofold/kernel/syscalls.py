@@ -11,12 +11,13 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import MappingProxyType, ModuleType
+from types import MappingProxyType
 from typing import Any, Protocol
 
 from twofold.base.errors import TwofoldError
 from twofold.base.names import unknown
 from twofold.kernel.arguments import resolve, with_values, wrong
+from twofold.kernel.calls import CALLS
 from twofold.kernel.device import Context, Device, DeviceError, Effect, Returned, named
 from twofold.kernel.flow import Label, Ring, flat, join, named_source
 from twofold.kernel.journal import Moved
@@ -71,14 +72,12 @@ class Process(Protocol):
 
 
 class Syscalls:
-    """Carries out the system calls of all processes.
+    """Carries out the system calls of all processes: of devices, and the kernel's own (kernel/calls/)."""
 
-    own: the files of kernel/calls/, by their name.
-    """
-
-    def __init__(self, devices: Mapping[str, Device], policy: Policy, own: Mapping[str, ModuleType]) -> None:
-        self._devices, self._policy, self._own = devices, policy, own
-        self._known = {**named(devices), **{name: (name, call.FUNCTION) for name, call in own.items()}}
+    def __init__(self, devices: Mapping[str, Device], policy: Policy) -> None:
+        self._devices, self._policy = devices, policy
+        self._own = {name: CALLS.get(name) for name in CALLS.names()}
+        self._known = {**named(devices), **{name: (name, call.FUNCTION) for name, call in self._own.items()}}
 
     def repeatable(self, name: str) -> bool:
         """Return whether a call may be made again when nobody knows whether it was made."""
@@ -264,7 +263,7 @@ class Syscalls:
     def _context(self, process: Process, request: Request, call: Call) -> Context:
         asked, made = 0, 0
 
-        def ask_user(question: str, options: Sequence[str] | None = None) -> str:
+        def ask_user(question: str, options: Sequence[str] | None) -> str:
             nonlocal asked
             answers = process.state.calls[request.id].answers
             asked += 1

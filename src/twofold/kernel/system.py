@@ -13,15 +13,14 @@ from pathlib import Path
 from typing import Any, Literal
 
 from twofold.base.errors import TwofoldError, UsageError
-from twofold.kernel.calls import CALLS
 from twofold.kernel.device import Device, Returned
-from twofold.kernel.flow import Label, Ring
+from twofold.kernel.flow import USER, Label, Ring
 from twofold.kernel.journal import MACHINE, Event, Journal, Moved
 from twofold.kernel.minds import Mind
 from twofold.kernel.pager import Pager, Paging
 from twofold.kernel.pages import Page
 from twofold.kernel.policy import Grant, Policy
-from twofold.kernel.process import Program, State, fold, step
+from twofold.kernel.process import Program, State, fold, folded, step
 from twofold.kernel.running import Running, say
 from twofold.kernel.scheduler import Scheduler
 from twofold.kernel.syscalls import Syscalls
@@ -29,7 +28,6 @@ from twofold.tokens.speech import Piece
 
 _NEWS_S = 0.05  # how often to look for what other programs have written
 _KEPT = 1024  # states of processes that others run, or that are over
-USER = Label(Ring.USER, None, frozenset({"user"}))
 Watcher = Callable[[Event | tuple[int, Piece]], None]
 
 
@@ -52,7 +50,7 @@ class System:
     ) -> None:
         self.folder, self.journal, self.policy = folder, Journal(folder), policy
         self.pager, self.closing = pager or Paging(), False
-        self.calls = Syscalls(devices, policy, {name: CALLS.get(name) for name in CALLS.names()})
+        self.calls = Syscalls(devices, policy)
         self.scheduler = Scheduler(workers)
         self._find_mind, self._minds, self.devices = minds, dict[str, Mind](), devices
         self._running: dict[int, Running] = {}
@@ -92,7 +90,7 @@ class System:
         request = state.calls.get(answer[0]) if answer else None
         if answer and (request is None or request.returned):
             raise UsageError(f"Process {pid} waits for no call {answer[0]} at event {state.seq}.")
-        event = self.journal.fork(pid, state.seq, {})
+        event = self.journal.fork(pid, state.seq)
         running = self._adopt(event.pid, event, state)
         if answer and request:
             self.calls.give_back(running, request, Returned(value=answer[1]), USER)
@@ -388,12 +386,10 @@ class System:
         return state
 
     def _at(self, pid: int, seq: int) -> State:
-        state = None
-        for event in self.journal.events(pid, until=seq):
-            state = fold(state, event)
-        if state is None or state.seq != seq:
+        events = self.journal.events(pid, until=seq)
+        if not events or events[-1].seq != seq:
             raise UsageError(f"Process {pid} has no event {seq}: twofold logs {pid} lists them.")
-        return state
+        return folded(events)
 
     def _before(self, pid: int, call: str) -> int:
         for event in self.journal.events(pid):

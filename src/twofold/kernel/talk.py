@@ -3,14 +3,12 @@
 from collections.abc import Sequence
 from typing import Any
 
-from twofold.kernel.flow import Label, Ring
+from twofold.kernel.flow import USER
 from twofold.kernel.pager import Paging
 from twofold.kernel.pages import Page
 from twofold.kernel.plan import Count, size
 from twofold.kernel.ram import Ram
 from twofold.kernel.window import Message
-
-_USER = Label(Ring.USER, None, frozenset({"user"}))
 
 
 class Talk:
@@ -42,5 +40,5 @@ def _page(number: int, message: Message) -> Page:
     text = str(message["content"] or "")
     rest: dict[str, Any] = {key: value for key, value in message.items() if key != "content"}
     return Page(
-        id=f"p{number}", kind=kind, text=text, label=_USER, source=kind, tokens=size(text), message=rest
+        id=f"p{number}", kind=kind, text=text, label=USER, source=kind, tokens=size(text), message=rest
     )  # fmt: skip

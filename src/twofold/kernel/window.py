@@ -19,20 +19,8 @@ from twofold.kernel.ram import Part, Ram, parts
 
 Message = dict[str, Any]
 Stub = Callable[[Part], str]
-OPENS = ("user", "note", "file")  # kinds of pages with which a turn begins
-
-
-@dataclass(frozen=True)
-class Unit:
-    """What leaves the window together: what was said in a turn, a round of calls, or a part of a long
-    page."""
-
-    parts: tuple[Part, ...]
-    turn: int
-
-    @property
-    def id(self) -> str:
-        return self.parts[0].id
+# What leaves the window together: what was said in a turn, a round of calls, or a part of a long page.
+Unit = tuple[Part, ...]
 
 
 @dataclass
@@ -49,18 +37,18 @@ class Round:
             found = parts(page)
             for part in found:
                 if part.id in ram.back or len(found) > 1:
-                    yield Unit((part,), self.turn)
+                    yield (part,)
                 else:
                     small.append(part)
         if small:
-            yield Unit(tuple(small), self.turn)
+            yield tuple(small)
 
 
 def rounds(pages: Iterable[Page]) -> list[list[Round]]:
     """Return the turns of a process, each as its rounds. What comes before the first user is turn -1."""
     turns: list[list[Round]] = [[Round(-1)]]
     for page in pages:
-        if page.kind in OPENS:
+        if page.kind == "user":
             turns.append([Round(len(turns) - 1)])
         turn = turns[-1]
         calls = bool(page.message and page.message.get("tool_calls"))

@@ -28,7 +28,7 @@ from twofold.kernel.capabilities import Capability
 from twofold.kernel.device import Device, Effect, Function, named
 from twofold.kernel.flow import Label, Ring
 from twofold.kernel.journal import Event
-from twofold.kernel.minds import Heard, Message, Said
+from twofold.kernel.minds import Message, Said, Turn
 from twofold.kernel.process import Program
 from twofold.kernel.system import System
 from twofold.serve.guard import Guard
@@ -74,19 +74,7 @@ class Guest:
         """Return 0: it reads nothing."""
         return 0
 
-    def say(
-        self,
-        messages: Sequence[Message],
-        tools: Sequence[Message] = (),
-        *,
-        choice: str = "auto",
-        max_tokens: int = 512,
-        cancelled: Callable[[], bool] = lambda: False,
-        heard: Heard = lambda piece: None,
-        begun: Any = None,
-        owner: str = "",
-        schema: Mapping[str, Any] | None = None,
-    ) -> Said:
+    def say(self, turn: Turn) -> Said:
         """Return the next call that it was handed, if there is one."""
         with self.lock:
             if not self.waiting:

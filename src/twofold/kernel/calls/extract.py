@@ -11,6 +11,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from twofold.kernel.arguments import value_of
 from twofold.kernel.device import DeviceError, Effect, Function, Returned
 from twofold.kernel.flow import Label, Ring, Tainted, join
 from twofold.kernel.policy import Call
@@ -57,12 +58,7 @@ def call(process: Process, call: Call) -> Child:
     """Begin the child. Raises DeviceError where a value or a type is none."""
     arguments = call.arguments
     question, form = arguments["question"], schema(arguments["type"])
-    pages = []
-    for id in arguments["values"]:
-        page = process.state.page(id)
-        if page is None or page.kind != "result":
-            raise DeviceError(f"There is no value {id}.")
-        pages.append(page)
+    pages = [value_of(process.state, id) for id in arguments["values"]]
     texts = "\n\n".join(f"--- {page.id}\n{page.text}" for page in pages)
     plan = Program(
         instructions=_INSTRUCTIONS, message=f"{question}\n\n{texts}\n---\n{question}", schema=form,

@@ -1,11 +1,11 @@
 """Minds: what says the next words of a process, a file per kind.
 
-Each defines `open(name) -> Mind`. `local` is a model on this machine, `elsewhere` one on another server
-(kernels.toml), `script` a list of replies.
+Each defines `open(name) -> Mind`; a mind is given a `Turn` and returns what it `Said`. `local` is a model on
+this machine, `elsewhere` one on another server (kernels.toml), `script` a list of replies.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import KW_ONLY, dataclass, field
 from typing import Any, Protocol
 
 from twofold.base.registry import Registry
@@ -14,14 +14,37 @@ from twofold.tokens.speech import Call, Piece
 MINDS = Registry("twofold.kernel.minds", "kind of mind", requires=("open",))
 
 Message = Mapping[str, Any]
-Heard = Callable[[Piece], None]
+
+
+@dataclass(frozen=True)
+class Turn:
+    """What a mind is asked for: the next turn of a conversation. All but `messages` may be passed over.
+
+    messages: the conversation so far, and tools: what may be called, in OpenAI's form. choice: "auto",
+    "required" (it must call something) or the name of what it must call. max_tokens: of all that it says.
+    schema: what its answer must be, as JSON Schema; None: any text. owner: who asks, for a fair share.
+
+    cancelled: asked between tokens; once true, the turn ends. heard: is given pieces as they come. begun:
+    `Said.begun` of a turn with the same messages that was cancelled: go on from there; None: from the start.
+    """
+
+    messages: Sequence[Message]
+    tools: Sequence[Message] = ()
+    _: KW_ONLY
+    choice: str = "auto"
+    max_tokens: int = 512
+    schema: Mapping[str, Any] | None = None
+    owner: str = ""
+    cancelled: Callable[[], bool] = lambda: False
+    heard: Callable[[Piece], None] = lambda piece: None
+    begun: Any = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class Said:
     """What a mind said. made: tokens written; prompt: tokens before them, of which `cached` need not be read
     anew. money: what it cost, in the currency of kernels.toml. finish: "stop", "length" or "cancelled"; after
-    the last, `begun` is what `say` can go on from."""
+    the last, `begun` is what another turn can go on from."""
 
     text: str = ""
     thinking: str = ""
@@ -47,24 +70,8 @@ class Mind(Protocol):
         """Return how many tokens a conversation has, or about as many."""
         ...
 
-    def say(
-        self,
-        messages: Sequence[Message],
-        tools: Sequence[Message] = (),
-        *,
-        choice: str = "auto",
-        max_tokens: int = 512,
-        cancelled: Callable[[], bool] = lambda: False,
-        heard: Heard = lambda piece: None,
-        begun: Any = None,
-        owner: str = "",
-        schema: Mapping[str, Any] | None = None,
-    ) -> Said:
-        """Return the next turn. tools: OpenAI's form; choice: "auto", "required" or a name.
-
-        heard: is given pieces as they come. cancelled: asked between tokens. begun: go on from there. owner:
-        who asks, for a fair share. schema: what the answer must be, as JSON. Raises TwofoldError.
-        """
+    def say(self, turn: Turn) -> Said:
+        """Return what comes next. Raises TwofoldError."""
         ...
 
     def close(self) -> None:

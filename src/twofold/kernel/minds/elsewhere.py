@@ -2,13 +2,12 @@
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from twofold.base.errors import UsageError
 from twofold.kernel import kernels
 from twofold.kernel.elsewhere import Chat, End, Kernel
-from twofold.kernel.minds import Heard, Message, Said
+from twofold.kernel.minds import Message, Said, Turn
 from twofold.tokens.speech import Piece
 
 _CHARACTERS = 4  # of a token, about: their vocabularies are not known here
@@ -29,38 +28,29 @@ class Elsewhere:
         """Return about how many tokens a conversation has."""
         return self.tokens(str(list(messages))) + self.tokens(str(list(tools)))
 
-    def say(
-        self,
-        messages: Sequence[Message],
-        tools: Sequence[Message] = (),
-        *,
-        choice: str = "auto",
-        max_tokens: int = 512,
-        cancelled: Callable[[], bool] = lambda: False,
-        heard: Heard = lambda piece: None,
-        begun: Any = None,
-        owner: str = "",
-        schema: Mapping[str, Any] | None = None,
-    ) -> Said:
+    def say(self, turn: Turn) -> Said:
         """Return the next turn. Raises ElsewhereError."""
-        chat = Chat(messages=messages, max_tokens=max_tokens, tools=tools, choice=choice, schema=schema)
-        return asyncio.run(self._say(chat, cancelled, heard))
+        return asyncio.run(self._say(turn))
 
     def close(self) -> None:
         """Nothing is held."""
 
-    async def _say(self, chat: Chat, cancelled: Callable[[], bool], heard: Heard) -> Said:
-        writing = asyncio.ensure_future(self._written(chat, heard))
+    async def _say(self, turn: Turn) -> Said:
+        writing = asyncio.ensure_future(self._written(turn))
         while not writing.done():
             await asyncio.wait([writing], timeout=_LOOK_S)
-            if cancelled() and not writing.done():
+            if turn.cancelled() and not writing.done():
                 writing.cancel()
                 with contextlib.suppress(asyncio.CancelledError):
                     await writing
                 return Said(finish="cancelled")
         return writing.result()
 
-    async def _written(self, chat: Chat, heard: Heard) -> Said:
+    async def _written(self, turn: Turn) -> Said:
+        chat = Chat(
+            messages=turn.messages, max_tokens=turn.max_tokens, tools=turn.tools, choice=turn.choice,
+            schema=turn.schema,
+        )  # fmt: skip
         stream, end = kernels.Stream(self._kernel, chat), End()
         pieces: list[Piece] = []
         try:
@@ -70,7 +60,7 @@ class Elsewhere:
                     end = event
                 else:
                     pieces.append(event)
-                    heard(event)
+                    turn.heard(event)
         finally:
             stream.close()
         price = self._kernel.price_in * end.prompt_tokens + self._kernel.price_out * end.tokens

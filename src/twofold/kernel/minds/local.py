@@ -6,12 +6,11 @@ parent's does, and what the engine holds of that is not read again.
 """
 
 import threading
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from twofold import run
 from twofold.base.errors import UsageError
-from twofold.kernel.minds import Heard, Message, Said
+from twofold.kernel.minds import Message, Said, Turn
 from twofold.run import catalogue
 from twofold.run.batcher import Ask, Batcher
 from twofold.run.constraints import Constraint, Grammars
@@ -44,45 +43,33 @@ class Local:
         """Return how many tokens a conversation has, with what stands before the answer."""
         return len(self._ids(messages, tools))
 
-    def say(
-        self,
-        messages: Sequence[Message],
-        tools: Sequence[Message] = (),
-        *,
-        choice: str = "auto",
-        max_tokens: int = 512,
-        cancelled: Callable[[], bool] = lambda: False,
-        heard: Heard = lambda piece: None,
-        begun: Sequence[int] | None = None,
-        owner: str = "",
-        schema: Mapping[str, Any] | None = None,
-    ) -> Said:
+    def say(self, turn: Turn) -> Said:
         """Return the next turn, written greedily; `begun` are the tokens it begins with. Raises
         TwofoldError."""
-        if tools and not self._calls:
+        if turn.tools and not self._calls:
             raise UsageError("This model was not made to call tools: choose another, or grant no devices.")
-        prompt, made = self._ids(messages, tools), list(begun or ())
-        speech = Speech(self._tokenizer, tools=bool(tools), strip=True)
+        prompt, made = self._ids(turn.messages, turn.tools), list(turn.begun or ())
+        speech = Speech(self._tokenizer, tools=bool(turn.tools), strip=True)
         pieces = [piece for token in made for piece in speech.take(token)]
-        constraint = self._constraint(tools, choice, schema)
+        constraint = self._constraint(turn)
         if constraint:
             for token in made:
                 constraint.take(token)
-        room = min(max_tokens, self.engine.context - len(prompt)) - len(made)
-        ask = Ask(ids=prompt + made, max_tokens=max(1, room), constraint=constraint, owner=owner)
+        room = min(turn.max_tokens, self.engine.context - len(prompt)) - len(made)
+        ask = Ask(ids=prompt + made, max_tokens=max(1, room), constraint=constraint, owner=turn.owner)
         answering = self.batcher.submit(ask)
         for step in answering:
             if step.id not in self._tokenizer.stop_ids:
                 made.append(step.id)
             for piece in speech.take(step.id):
                 pieces.append(piece)
-                heard(piece)
-            if cancelled():
+                turn.heard(piece)
+            if turn.cancelled():
                 answering.cancel()
                 return Said(finish="cancelled", begun=made)
         for piece in speech.end():
             pieces.append(piece)
-            heard(piece)
+            turn.heard(piece)
         calls: list[Call] = [piece.call for piece in pieces if piece.call]
         return Said(
             text="".join(piece.text for piece in pieces if piece.kind == "text"),
@@ -99,12 +86,11 @@ class Local:
         if not self._shared:
             self.batcher.close()
 
-    def _constraint(
-        self, tools: Sequence[Message], choice: str, schema: Mapping[str, Any] | None
-    ) -> Constraint | None:
-        if tools:
-            return self._grammars.tool_calls(tools, choice, answer=schema, thoughts=choice == "auto")
-        return None if schema is None else self._grammars.json_schema(schema)
+    def _constraint(self, turn: Turn) -> Constraint | None:
+        if turn.tools:
+            thoughts = turn.choice == "auto"
+            return self._grammars.tool_calls(turn.tools, turn.choice, answer=turn.schema, thoughts=thoughts)
+        return None if turn.schema is None else self._grammars.json_schema(turn.schema)
 
     def _ids(self, messages: Sequence[Message], tools: Sequence[Message]) -> list[int]:
         """Return what stands before the answer. The last one asked for is kept: it is counted, then read."""

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from twofold.base.errors import BadFileError, TwofoldError
-from twofold.kernel.minds import Heard, Message, Said
+from twofold.kernel.minds import Message, Said, Turn
 from twofold.tokens.speech import Call, Piece
 
 Reply = str | Mapping[str, Any]
@@ -43,36 +43,24 @@ class Script:
         """Return the tokens of the texts, and four for each message."""
         return sum(4 + self.tokens(str(message.get("content") or "")) for message in messages)
 
-    def say(
-        self,
-        messages: Sequence[Message],
-        tools: Sequence[Message] = (),
-        *,
-        choice: str = "auto",
-        max_tokens: int = 512,
-        cancelled: Callable[[], bool] = lambda: False,
-        heard: Heard = lambda piece: None,
-        begun: Any = None,
-        owner: str = "",
-        schema: Mapping[str, Any] | None = None,
-    ) -> Said:
+    def say(self, turn: Turn) -> Said:
         """Return the next reply. Raises TwofoldError when there is none."""
         with self._lock:
-            if cancelled():
+            if turn.cancelled():
                 return Said(finish="cancelled")
-            turns = sum(message["role"] == "assistant" for message in messages)
-            place = turns if self._by_turn else self._said
+            answered = sum(message["role"] == "assistant" for message in turn.messages)
+            place = answered if self._by_turn else self._said
             if place >= len(self._replies):
                 raise TwofoldError("The script has no more replies.")
             reply, self._said = self._replies[place], self._said + 1
-            self.heard.append(messages)
-        said = reply(messages) if callable(reply) else reply
+            self.heard.append(turn.messages)
+        said = reply(turn.messages) if callable(reply) else reply
         found: Mapping[str, Any] = {"text": said} if isinstance(said, str) else said
         text = found.get("text", "")
         if text:
-            heard(Piece("text", text))
+            turn.heard(Piece("text", text))
         calls = [Call(c["name"], json.dumps(c.get("arguments", {}))) for c in found.get("calls", ())]
-        prompt = self.count(messages)
+        prompt = self.count(turn.messages)
         return Said(text=text, calls=calls, made=max(1, len(text) // 4), prompt=prompt, cached=prompt)
 
     def close(self) -> None:

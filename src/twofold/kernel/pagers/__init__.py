@@ -26,19 +26,15 @@ DEFAULT = "heat"
 class Frame:
     """What a policy knows of a unit in the window.
 
-    kind: of its first page. order: its place in the conversation, from 0. age: turns since it came, or came
-    back. idle: turns since it was used last, or else its age. heat: how warm it is; times: how often it was
-    used. tokens: what its place costs.
+    tokens: what its place costs. order: its place in the conversation, from 0. age: turns since it came, or
+    came back. idle: turns since it was used last, or else its age. heat: how warm it is.
     """
 
-    kind: str
-    text: str
     tokens: int
     order: int
     age: int
     idle: int
     heat: float
-    times: int
 
 
 class Policy(Protocol):
