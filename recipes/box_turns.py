@@ -24,18 +24,23 @@ OWN_KEYS = ("must", "either", "never", "thinks")  # of an answer; for judging, n
 
 @dataclasses.dataclass(frozen=True)
 class Talk:
-    """Messages of one ability. An answer may have `must` and `never`: words by which it is judged."""
+    """Messages of one ability. An answer may have `must` and `never`: words by which it is judged.
+
+    `schemas`: of functions that are on offer beside the made-up `tools`.
+    """
 
     ability: str
     messages: list[Message]
     tools: Mapping[str, Tool] = dataclasses.field(default_factory=dict)
+    schemas: Sequence[Mapping[str, Any]] = ()
 
     def conversation(self) -> Conversation:
         """Return the conversation as it is learned from. Raises BadFileError when it is none."""
         plain = [
             {key: value for key, value in message.items() if key not in OWN_KEYS} for message in self.messages
         ]
-        record = {"messages": plain, **({"tools": schemas(self.tools)} if self.tools else {})}
+        tools = [*self.schemas, *schemas(self.tools)]
+        record = {"messages": plain, **({"tools": tools} if tools else {})}
         return check(record, self.ability, self.ability)
 
 
