@@ -31,7 +31,12 @@ from twofold.kernel.policy import Rules
 from twofold.kernel.process import Program
 from twofold.kernel.system import System
 
-HELD = (("calculator",), ("calculator", "clock"), ("calculator", "convert"), ("calculator", "convert", "clock"))
+HELD = (
+    ("calculator",),
+    ("calculator", "clock"),
+    ("calculator", "convert"),
+    ("calculator", "convert", "clock"),
+)
 ZONES = ("UTC", "Europe/Paris", "Europe/London", "America/New_York", "Asia/Tokyo", "Australia/Sydney")
 Turn = tuple[str, Message]  # what the tool is called for: its result, and what is said then
 
@@ -49,7 +54,9 @@ def offered(app: str, held: tuple[str, ...]) -> tuple[str, tuple[Any, ...]]:
     )  # fmt: skip
     names = [capability.device for capability in program.capabilities]
     with tempfile.TemporaryDirectory() as folder:
-        system = System(Path(folder), minds=lambda name: _none(), devices=peripherals.opened(names), policy=Rules())
+        system = System(
+            Path(folder), minds=lambda name: _none(), devices=peripherals.opened(names), policy=Rules()
+        )
         try:
             state = system.state(system.spawn(program))
             return program.instructions, tuple(system.calls.offered(state))
@@ -61,7 +68,9 @@ def _none() -> Any:
     raise AssertionError("nobody is to speak")
 
 
-def done(device: str, function: str, arguments: Mapping[str, Any], now: datetime.datetime | None = None) -> str:
+def done(
+    device: str, function: str, arguments: Mapping[str, Any], now: datetime.datetime | None = None
+) -> str:
     """Return what a device answers. Raises DeviceError."""
     context = Context(pid=1, workspace=Path(), call="c1")
     opened = Clock(lambda: now, zone_of("UTC")) if now else _device(device)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 CHUNK = 512  # positions whose logits exist at one time
+IN_CACHE = 1 << 18  # of these, numbers that a CPU works on at a time between the products
 
 
 class HeadLoss(torch.autograd.Function):
@@ -33,17 +34,23 @@ class HeadLoss(torch.autograd.Function):
         dhead_VD = torch.zeros_like(head_VD) if ctx.needs_input_grad[1] else None
         for start in range(0, x_ND.shape[0], CHUNK):
             x, targets = x_ND[start : start + CHUNK].to(dtype), targets_N[start : start + CHUNK]
-            counted = targets >= 0
-            index = targets.clamp(min=0)[:, None]
-            log_p = torch.log_softmax(x @ head.T, -1, dtype=torch.float32)
-            total -= (log_p.gather(1, index)[:, 0] * counted).sum()
+            logits_NV = x @ head.T
+            rows = len(x) if x.is_cuda else max(1, IN_CACHE // len(head))
+            for some, their_targets in zip(
+                torch.split(logits_NV, rows), torch.split(targets, rows), strict=True
+            ):
+                counted = their_targets >= 0
+                index = their_targets.clamp(min=0)[:, None]
+                log_p = torch.log_softmax(some, -1, dtype=torch.float32)
+                total -= (log_p.gather(1, index)[:, 0] * counted).sum()
+                if learns:
+                    d_NV = log_p.exp_()
+                    d_NV.scatter_add_(1, index, torch.full_like(index, -1, dtype=torch.float32))
+                    some.copy_(d_NV.mul_(counted[:, None]))  # the logits' place takes their gradients
             if dx_ND is not None:
-                d_NV = log_p.exp_()
-                d_NV.scatter_add_(1, index, torch.full_like(index, -1, dtype=torch.float32))
-                d_NV = d_NV.mul_(counted[:, None]).to(dtype)
-                dx_ND[start : start + CHUNK] = d_NV @ head
+                dx_ND[start : start + CHUNK] = logits_NV @ head
                 if dhead_VD is not None:
-                    dhead_VD += d_NV.T @ x
+                    dhead_VD += logits_NV.T @ x
         ctx.save_for_backward(dx_ND, dhead_VD)
         return total
 

@@ -19,7 +19,7 @@ from twofold.base.errors import UsageError
 from twofold.parameters import ModelConfig
 from twofold.train.data import Batch
 from twofold.train.optimiser import Optimiser, OptimizerConfig
-from twofold.train.step import flops_per_token, gradients
+from twofold.train.step import flops_per_token, gradients, keep_memory
 from twofold.train.transformer import Transformer
 
 PRODUCT = 1024  # rows and columns of the products that measure the peak
@@ -45,6 +45,7 @@ def measure(device: str = "auto", compute: str = "auto", threads: int | None = N
         device = "cuda" if torch.cuda.is_available() else "cpu"
     if device == "cuda" and not torch.cuda.is_available():
         raise UsageError("There is no CUDA device that torch can use here; leave device=auto.")
+    keep_memory()
     candidates = [threads] if threads else sorted({1, cores()})
     kinds = ["float32", "bfloat16"] if compute == "auto" else [compute]
     best: Machine | None = None
