@@ -130,7 +130,7 @@ def test_a_test_reaches_nothing_outside(make, door: tuple[int, list[str]]) -> No
 
 
 def test_a_process_searches_the_files_that_its_app_brings(make) -> None:
-    more = '[[capabilities]]\ndevice = "search"\nscope = ["/app", "/app/*"]\nwhy = "looks into its handbook"\n'
+    more = '[[capabilities]]\ndevice = "search"\nscope = ["/app", "/app/*"]\nwhy = "looks it up"\n'
     folder = make(more=more)
     (folder / "app.toml").write_text('files = ["handbook"]\n' + (folder / "app.toml").read_text())
     (folder / "handbook").mkdir()
@@ -147,4 +147,7 @@ def test_a_process_searches_the_files_that_its_app_brings(make) -> None:
     (folder / "app.toml").write_text(
         (folder / "app.toml").read_text() + '[[capabilities]]\ndevice = "spawn"\nwhy = "asks a child"\n'
     )
-    assert [(one.name, one.failures) for one in trial.run(manifest.read(folder))] == [("ferry", ()), ("sum", ())]
+    assert [(one.name, one.failures) for one in trial.run(manifest.read(folder))] == [
+        ("ferry", ()),
+        ("sum", ()),
+    ]

@@ -258,6 +258,7 @@ def test_hidden_files_and_other_kinds_are_left_alone(call: Call, papers: Path) -
 
 def test_settings_of_search_are_checked(tmp_path: Path) -> None:
     for wrong in (
+        {"folders": {"app": "a"}},  # where apps bring their files
         {"folders": ["x"]},
         {"folders": {"a/b": "x"}},
         {"meaning": 2},
@@ -297,7 +298,7 @@ def test_many_random_changes_leave_the_index_right(papers: Path, tmp_path: Path)
 def test_what_an_app_brings_is_found_by_its_processes_alone(call: Call, papers: Path, tmp_path: Path) -> None:
     app = tmp_path / "app"
     (app / "handbook").mkdir(parents=True)
-    (app / "handbook" / "boats.md").write_text("The ferry sails at seven, and costs windmills nothing.")
+    (app / "handbook" / "boats.md").write_text("The ferry sails at seven; windmills cost it nothing.")
     (app / "tests.md").write_text("The ferry is not for processes.")
     opened = device(tmp_path)
 
@@ -309,12 +310,17 @@ def test_what_an_app_brings_is_found_by_its_processes_alone(call: Call, papers: 
         return found
 
     found = asked("search", query="When does the ferry sail?", folder="/app")
-    assert found.text == "[1] /app/handbook/boats.md, line 1\nThe ferry sails at seven, and costs windmills nothing."
+    assert (
+        found.text
+        == "[1] /app/handbook/boats.md, line 1\nThe ferry sails at seven, and costs windmills nothing."
+    )
     assert found.label == Label(Ring.DEVELOPER, None, frozenset({"harbour"}))  # as its instructions are
     quoted = asked("check", path="/app/handbook/boats.md", quote="sails at seven")
     assert (quoted.value["found"], quoted.label) == (True, found.label)
     both = asked("search", query="What do the windmills cost?", count=20)
-    assert {"/app/handbook/boats.md", "/papers/windmills.md"} <= {one["path"] for one in both.value["results"]}
+    assert {"/app/handbook/boats.md", "/papers/windmills.md"} <= {
+        one["path"] for one in both.value["results"]
+    }
     assert both.label is not None
     assert (both.label.ring, both.label.readers) == (Ring.TOOL, {"user"})
     assert {"harbour", "file:/papers/windmills.md"} <= both.label.sources

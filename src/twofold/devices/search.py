@@ -130,7 +130,9 @@ class Search:
             found.append((library, lambda one: within(one) and brought(one), label))
         if not found:
             there = [*self._folders, *([_APP] if context.files else [])]
-            raise DeviceError(f"There is no folder /{top}; there are {', '.join(f'/{one}' for one in there)}.")
+            raise DeviceError(
+                f"There is no folder /{top}; there are {', '.join(f'/{one}' for one in there)}."
+            )
         return found
 
     def _search(self, arguments: Mapping[str, Any], context: Context) -> Returned:
@@ -149,7 +151,9 @@ class Search:
             "results": [_record(one) for one in found], "files": state.files, "unread": state.unread,
             "wrong": dict(state.wrong),
         }  # fmt: skip
-        return Returned(value=value, text=_told(found, state), label=_label(labels, [one.path for one in found]))
+        return Returned(
+            value=value, text=_told(found, state), label=_label(labels, [one.path for one in found])
+        )
 
     def _check(self, path: str, quote: str, context: Context) -> Returned:
         if not _within("/", context.scope)(path):
@@ -238,6 +242,6 @@ def open(settings: Mapping[str, Any]) -> Device:
             embedders.EMBEDDERS.get(embedder)
         raise UsageError(f"devices.toml, [search]: there is no embedder {embedder!r}.")
     if _APP in folders:
-        raise UsageError(f"devices.toml, [search]: /{_APP} is where apps bring their files: name it otherwise.")
+        raise UsageError(f"devices.toml, [search]: /{_APP} is for the files of apps: name it otherwise.")
     known = {name: Path(path).expanduser().absolute() for name, path in folders.items()}
     return Search(known, Path(settings.get("index", data_folder() / "os" / "search")), embedder, meaning)

@@ -78,7 +78,8 @@ class Context:
     what cannot be done twice. syscall: a nested call by its name, under the same policy; it returns the value
     (and, when the call is made again, the value it had before). scope: what the process's capabilities for
     this function name as targets, for a device that meets more targets on its way (redirections); () names
-    none. app, folder, files: whose process it is, where that app lies, and what in there is for its processes.
+    none. app, folder, files: whose process it is, where that app lies, and what in there its processes may
+    search.
     """
 
     pid: int
