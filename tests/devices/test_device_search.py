@@ -312,7 +312,7 @@ def test_what_an_app_brings_is_found_by_its_processes_alone(call: Call, papers: 
     found = asked("search", query="When does the ferry sail?", folder="/app")
     assert (
         found.text
-        == "[1] /app/handbook/boats.md, line 1\nThe ferry sails at seven, and costs windmills nothing."
+        == "[1] /app/handbook/boats.md, line 1\nThe ferry sails at seven; windmills cost it nothing."
     )
     assert found.label == Label(Ring.DEVELOPER, None, frozenset({"harbour"}))  # as its instructions are
     quoted = asked("check", path="/app/handbook/boats.md", quote="sails at seven")
