@@ -127,3 +127,27 @@ def test_a_test_reaches_nothing_outside(make, door: tuple[int, list[str]]) -> No
     stands = '\n[[returns]]\ncall = "browser_read"\ntext = "A page."\n'
     assert outcome(folder, more=stands).passed
     assert door[1] == []
+
+
+def test_a_process_searches_the_files_that_its_app_brings(make) -> None:
+    more = '[[capabilities]]\ndevice = "search"\nscope = ["/app", "/app/*"]\nwhy = "looks it up"\n'
+    folder = make(more=more)
+    (folder / "app.toml").write_text('files = ["handbook"]\n' + (folder / "app.toml").read_text())
+    (folder / "handbook").mkdir()
+    (folder / "handbook" / "boats.md").write_text("The ferry sails at seven.")
+    (folder / "tests" / "ferry.toml").write_text(
+        'about = "What it is asked stands in its handbook."\nsays = "When does the ferry sail?"\n'
+        '[[mind]]\ncalls = [{ name = "search", arguments = { query = "ferry sails" } }]\n'
+        '[[mind]]\ncalls = [{ name = "spawn", arguments = { task = "When?", devices = ["search"] } }]\n'
+        '[[mind]]\ncalls = [{ name = "search", arguments = { query = "ferry sails", folder = "/app" } }]\n'
+        '[[mind]]\ntext = "${v1}"\n[[mind]]\ntext = "At seven, says ${v2}."\n'
+        "[expect]\nanswer = ['boats\\.md, line 1\\nThe ferry sails at seven']\n"
+        'calls = [{ name = "search" }, { name = "spawn" }]\n'
+    )
+    (folder / "app.toml").write_text(
+        (folder / "app.toml").read_text() + '[[capabilities]]\ndevice = "spawn"\nwhy = "asks a child"\n'
+    )
+    assert [(one.name, one.failures) for one in trial.run(manifest.read(folder))] == [
+        ("ferry", ()),
+        ("sum", ()),
+    ]

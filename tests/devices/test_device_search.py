@@ -14,7 +14,7 @@ from twofold.base.errors import UsageError
 from twofold.devices import _documents, _library, search
 from twofold.devices._beneath import Folder
 from twofold.kernel.device import Context, DeviceError, Returned
-from twofold.kernel.flow import Ring
+from twofold.kernel.flow import Label, Ring
 
 Call = Callable[..., Returned]
 TOPICS = (
@@ -179,7 +179,7 @@ def test_an_index_that_was_cut_off_is_mended(
     context = Context(pid=1, workspace=tmp_path, call="c")
     for dies_at in (1, 4, 9, 12):
         opened = device(tmp_path, index=str(tmp_path / f"index{dies_at}"))
-        library, count = opened._open(), [0]
+        library, count = opened._library(opened._folders), [0]
         inner = library._index.add
 
         def dying(texts: Any, inner: Any = inner, count: list[int] = count, dies_at: int = dies_at) -> None:
@@ -258,6 +258,7 @@ def test_hidden_files_and_other_kinds_are_left_alone(call: Call, papers: Path) -
 
 def test_settings_of_search_are_checked(tmp_path: Path) -> None:
     for wrong in (
+        {"folders": {"app": "a"}},  # where apps bring their files
         {"folders": ["x"]},
         {"folders": {"a/b": "x"}},
         {"meaning": 2},
@@ -292,3 +293,41 @@ def test_many_random_changes_leave_the_index_right(papers: Path, tmp_path: Path)
         ]  # fmt: skip
         scores = [{(one["path"], *one["offsets"]): one["score"] for one in found} for found in ways]
         assert scores[0] == pytest.approx(scores[1], abs=1e-3)
+
+
+def test_what_an_app_brings_is_found_by_its_processes_alone(call: Call, papers: Path, tmp_path: Path) -> None:
+    app = tmp_path / "app"
+    (app / "handbook").mkdir(parents=True)
+    (app / "handbook" / "boats.md").write_text("The ferry sails at seven; windmills cost it nothing.")
+    (app / "tests.md").write_text("The ferry is not for processes.")
+    opened = device(tmp_path)
+
+    def asked(function: str, scope: tuple[str, ...] = (), **arguments: Any) -> Returned:
+        own = {"app": "harbour", "folder": app, "files": ("handbook",), "scope": scope}
+        found: Returned = opened.call(
+            function, arguments, Context(pid=1, workspace=tmp_path, call="c", **own)
+        )
+        return found
+
+    found = asked("search", query="When does the ferry sail?", folder="/app")
+    assert (
+        found.text
+        == "[1] /app/handbook/boats.md, line 1\nThe ferry sails at seven; windmills cost it nothing."
+    )
+    assert found.label == Label(Ring.DEVELOPER, None, frozenset({"harbour"}))  # as its instructions are
+    quoted = asked("check", path="/app/handbook/boats.md", quote="sails at seven")
+    assert (quoted.value["found"], quoted.label) == (True, found.label)
+    both = asked("search", query="What do the windmills cost?", count=20)
+    assert {"/app/handbook/boats.md", "/papers/windmills.md"} <= {
+        one["path"] for one in both.value["results"]
+    }
+    assert both.label is not None
+    assert (both.label.ring, both.label.readers) == (Ring.TOOL, {"user"})
+    assert {"harbour", "file:/papers/windmills.md"} <= both.label.sources
+    assert asked("search", query="ferry", scope=("/papers/*",)).value["files"] == 13
+    for path in ("/app/tests.md", "/app/../papers/looms.md", "/app"):
+        with pytest.raises(DeviceError):
+            asked("check", path=path, quote="The ferry")
+    with pytest.raises(DeviceError, match="There is no folder /app"):
+        call(query="ferry", folder="/app")
+    assert "ferry" not in json.dumps(call(query="ferry sails at seven", count=20).value)

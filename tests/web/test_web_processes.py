@@ -81,7 +81,7 @@ def test_an_approval_shows_all_that_flows_and_the_trace_goes_on(
     assert trace.locator("strong").all_inner_texts() == ["draw", "sent"]
     assert "You allowed it once" in trace.inner_text()
     assert len(easel.sent) == 1
-    assert page.get_by_role("navigation", name="Processes").get_by_text("exited: done").count() == 1
+    page.get_by_role("navigation", name="Processes").get_by_text("exited: done").wait_for()
     assert system.state(pid).exit == "done"
 
 

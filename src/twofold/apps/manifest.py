@@ -127,6 +127,7 @@ class App:
             **{
                 "message": message, "instructions": self.instructions(), "capabilities": self.capabilities(),
                 "budget": told.budget, "shown": told.shown, "app": self.name,
+                "folder": str(self.folder.absolute()), "files": told.files,
                 "model": str(self.weights() or told.model.name or ""), **more,
             }
         )  # fmt: skip

@@ -53,8 +53,8 @@ from twofold.kernel.system import System
 
 _SECONDS = 60.0  # that one test by a script may take
 _MODEL_SECONDS = 900.0
-# Devices whose calls never leave the process's own folder.
-INSIDE = frozenset({"ask", "draw", "files", "plot", "python"})
+# Devices whose calls never leave the process's own folder, and the files that its app brings.
+INSIDE = frozenset({"ask", "draw", "files", "plot", "python", "search"})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -300,8 +300,9 @@ def _same(made: Made, wanted: Made) -> bool:
 
 def _opened(app: App, folder: Path) -> dict[str, Device]:
     """Return the devices that an app asks for and that are here, open."""
+    own = {"files": {"kept": folder}, "search": {"index": str(folder / "search")}}
     return {
-        name: DEVICES.get(name).open({"kept": folder} if name == "files" else {})
+        name: DEVICES.get(name).open(own.get(name, {}))
         for name in sorted({one.device for one in app.manifest.capabilities})
         if name in DEVICES.names()
     }

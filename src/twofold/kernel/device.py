@@ -78,7 +78,8 @@ class Context:
     what cannot be done twice. syscall: a nested call by its name, under the same policy; it returns the value
     (and, when the call is made again, the value it had before). scope: what the process's capabilities for
     this function name as targets, for a device that meets more targets on its way (redirections); () names
-    none.
+    none. app, folder, files: whose process it is, where that app lies, and what in there its processes may
+    search.
     """
 
     pid: int
@@ -89,6 +90,9 @@ class Context:
     syscall: Callable[[str, Mapping[str, Any]], Any] = _nothing
     labels: Mapping[str, Label] = field(default_factory=dict)  # of the arguments
     scope: tuple[str, ...] = ()
+    app: str = ""
+    folder: Path | None = None
+    files: tuple[str, ...] = ()
 
 
 class Device(Protocol):

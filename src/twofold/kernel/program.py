@@ -50,7 +50,8 @@ class Program:
     model: as `minds` knows it; "" is the default. priority: the higher goes first. deadline: seconds since
     1970. shown: devices whose results the process reads at once, and is tainted by. stays: after an answer it
     waits for the user's next words; else it exits. schema: what its answers must be, as JSON; None: text.
-    generation: how many parents it has, one above the other.
+    generation: how many parents it has, one above the other. folder, files: the app's, and what in it its
+    processes may search: names of files and folders.
     """
 
     message: str
@@ -61,6 +62,8 @@ class Program:
     priority: int = 0
     deadline: float | None = None
     app: str = ""
+    folder: str = ""
+    files: tuple[str, ...] = ()
     shown: tuple[str, ...] = ()
     stays: bool = False
     schema: Mapping[str, Any] | None = None
@@ -72,6 +75,7 @@ class Program:
         capabilities = [capability.record() for capability in self.capabilities]
         return {
             **plain, "capabilities": capabilities, "budget": asdict(self.budget), "shown": list(self.shown),
+            "files": list(self.files),
         }  # fmt: skip
 
     @staticmethod
@@ -83,5 +87,6 @@ class Program:
                 "capabilities": tuple(map(Capability.of, record["capabilities"])),
                 "budget": Budget(**record["budget"]),
                 "shown": tuple(record["shown"]),
+                "files": tuple(record.get("files", ())),
             }
         )

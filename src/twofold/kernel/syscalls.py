@@ -281,12 +281,13 @@ class Syscalls:
             )
             return self._nested(process, inner)
 
-        capabilities = process.state.program.capabilities
-        held = [one for one in capabilities if one.names(call.device, call.function.name)]
+        program = process.state.program
+        held = [one for one in program.capabilities if one.names(call.device, call.function.name)]
         return Context(
             pid=process.pid, workspace=process.workspace, call=request.id, cancelled=process.cancelled,
             ask_user=ask_user, syscall=syscall, labels=call.labels,
-            scope=tuple(pattern for one in held for pattern in one.scope),
+            scope=tuple(pattern for one in held for pattern in one.scope), app=program.app,
+            folder=Path(program.folder) if program.folder else None, files=program.files,
         )  # fmt: skip
 
     def _nested(self, process: Process, inner: Request) -> Any:

@@ -13,7 +13,7 @@ from twofold.base.errors import UsageError
 from twofold.kernel import minds
 from twofold.kernel.journal import MACHINE, Event
 from twofold.kernel.policy import Rules
-from twofold.kernel.process import State, quoted
+from twofold.kernel.process import Program, State, quoted
 from twofold.kernel.system import System
 from twofold.serve.state import State as Server
 
@@ -69,6 +69,16 @@ class Desktop:
         if not self.system.state(pid).exit and self.system.journal.holder(pid) is None:
             self.system.start()
             self.system.resume(pid)
+
+    def begin(self, program: Program) -> int:
+        """Begin a process here. Raises TwofoldError when its model or a device is missing."""
+        system = self.system
+        missing = {one.device for one in program.capabilities} - system.devices.keys()
+        for device in devices.opened(missing).values():  # says which package is not installed
+            device.close()
+        system.mind(program.model)
+        system.start()
+        return system.spawn(program)
 
     def close(self) -> None:
         """Leave the processes that are run here where they are: whoever resumes one goes on with it."""

@@ -3,6 +3,10 @@
 A page from elsewhere that a browser has open could ask a server on loopback, by its address (the browser
 then names the page as `Origin`) or by a name of its own that it lets point there (DNS rebinding; `Host` is
 then that name). Both are turned away. Keys are compared in constant time.
+
+What speaks for the user (processes, apps) must also come from the user: `Users`. A page that a process has
+opened in a browser, on this machine too, is turned away by what browsers say of where a request comes from; a
+process that fetches an address cannot send the header.
 """
 
 import hmac
@@ -22,6 +26,7 @@ _SAFE = {
     b"x-frame-options": b"DENY",
     b"cross-origin-resource-policy": b"same-site",
 }
+HEADER = "x-twofold"  # any value: it comes from the app, or from a program that speaks for the user
 _OPEN = "/health"  # without a key; so are the web app's files: the app asks for the key
 
 
@@ -82,6 +87,21 @@ class Guard:
         if origin in (self.settings.origins or ()) or page.netloc == host:
             return True
         return self.settings.loopback and page.hostname in LOOPBACK
+
+
+class Users:
+    """Lets through what the user asks: by the app's own pages, or by a program that says so."""
+
+    def __init__(self, app: ASGIApp, refuse: Callable[[Refusal], dict[str, object]]) -> None:
+        self.app, self.refuse = app, refuse
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        headers = Headers(scope=scope)
+        if HEADER in headers and headers.get("sec-fetch-site", "same-origin") == "same-origin":
+            await self.app(scope, receive, send)
+            return
+        no = Refusal("forbidden", f"Only the web app, and programs that send {HEADER}, may ask for this.")
+        await JSONResponse(self.refuse(no), no.status)(scope, receive, send)
 
 
 def _host(header: str) -> str:

@@ -3,6 +3,7 @@
 export const PAGES = {
   chat: "Chat",
   processes: "Processes",
+  apps: "Apps",
   models: "Models",
   arena: "Arena",
   labels: "Labels",

@@ -1,6 +1,6 @@
 """`twofold run`: give a task to a process of the LLM OS, and watch it."""
 
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -36,25 +36,13 @@ def command(
     It may do what the app's permissions say, and asks before anything leaves this machine or changes it.
     Ctrl-C leaves the process where it is; `twofold resume` goes on with it, as it does after a crash.
     """
-    from dataclasses import replace
-
+    from twofold.apps import starting
     from twofold.cli import processes
-    from twofold.kernel.capabilities import Capability
-    from twofold.kernel.process import Budget, Program
 
-    if task is None:
-        names = device if device is not None else ["calculator", "clock"]
-        capabilities = tuple(Capability(device=name) for name in names)
-        program = Program(message=app, capabilities=capabilities)
-    else:
-        from twofold import apps
-
-        program = apps.find(app).program(task)
-    given: dict[str, Any] = {"tokens": tokens, "seconds": seconds, "money": money}
-    limits = {name: value for name, value in given.items() if value is not None}
-    program = replace(
-        program, priority=priority, stays=stay or program.stays, model=model or program.model,
-        budget=replace(program.budget, **limits) if limits else program.budget or Budget(),
+    program = starting.program(
+        app if task is None else task, app="" if task is None else app, model=model, priority=priority,
+        devices=starting.DEVICES if device is None else device, stays=stay,
+        limits={"tokens": tokens, "seconds": seconds, "money": money},
     )  # fmt: skip
     system = processes.system([capability.device for capability in program.capabilities])
     try:

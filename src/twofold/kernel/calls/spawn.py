@@ -45,6 +45,8 @@ def call(process: Process, call: Call) -> Child:
         priority=state.program.priority,
         deadline=state.program.deadline,
         app=state.program.app,
+        folder=state.program.folder,
+        files=state.program.files,
         shown=state.program.shown,
         generation=state.program.generation + 1,
     )

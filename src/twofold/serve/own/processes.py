@@ -1,8 +1,6 @@
 """Processes: the list, what one does as it does it, its memory and files, and what the user says to it.
 
-Here the user answers for what leaves the machine, so it must be the user who asks: the app's own pages, and
-programs that say so. A page that a process has opened in a browser, on this machine too, is turned away by
-what browsers say of where a request comes from; a process that fetches an address cannot send the header.
+Here the user answers for what leaves the machine, so it must be the user who asks (guard.Users).
 """
 
 import asyncio
@@ -11,33 +9,44 @@ import mimetypes
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
-from starlette.datastructures import Headers
 from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from twofold.apps import starting
 from twofold.base.errors import TwofoldError, UsageError
 from twofold.kernel import memory
 from twofold.kernel.journal import Event
 from twofold.kernel.process import State as Process
 from twofold.kernel.ram import ram_of
+from twofold.run import catalogue
 from twofold.serve import desktop as desk
-from twofold.serve import operations
 from twofold.serve.desktop import Desktop
-from twofold.serve.fields import record, text, whole
+from twofold.serve.fields import flag, listed, number, record, text, whole
 from twofold.serve.openai import FAMILY
 from twofold.serve.operations import Operation, Result, event
-from twofold.serve.own import whole_number
+from twofold.serve.own import users_only, users_routes, whole_number
 from twofold.serve.refusals import Refusal, refusal
 from twofold.serve.request import Request
 from twofold.serve.state import State
 
-HEADER = (
-    "x-twofold"  # any value: that a request comes from the app, or from a program that speaks for the user
-)
 _EVERY_S, _ALIVE_S = 0.15, 15.0
 _SHOWN = ("image/png", "image/jpeg", "image/gif", "image/webp", "image/svg+xml")
 
+BEGINS = record(
+    {
+        "task": text("What it is to do."),
+        "app": text("An app's name; default: a process that may use some devices."),
+        "devices": listed(text(), "Without an app, what it may use; default: calculator and clock.", most=40),
+        "model": text("One of /v1/models; default: the app's, else the default one."),
+        "tokens": whole(1, 1 << 53, "It stops after so many."),
+        "seconds": number(1e-3, 1e9, "It stops after so much work."),
+        "money": number(1e-9, 1e9, "It stops when it has cost so much."),
+        "priority": whole(-1000, 1000, "The higher goes first."),
+        "stays": flag("It waits for more after an answer."),
+    },
+    ["task"],
+)
 SAYS = record(
     {
         "do": text(choices=("tell", "answer", "approve", "pause", "resume", "kill", "fork")),
@@ -90,6 +99,35 @@ async def listing(request: Request) -> Result:
         return found.listing()
 
     return await asyncio.to_thread(look)
+
+
+async def begins(request: Request) -> Result:
+    """Begin a process, as `twofold run` does, and return it."""
+    body = request.body
+    if not body["task"].strip():
+        raise Refusal("invalid", "A process needs a task.", where="task")
+    model = _mind(request.state, body.get("model") or "")
+
+    def begin() -> dict[str, Any]:
+        chosen = body.get("devices")
+        program = starting.program(
+            body["task"], app=body.get("app") or "", model=model, priority=body.get("priority") or 0,
+            devices=starting.DEVICES if chosen is None else chosen, stays=bool(body.get("stays")),
+            limits={name: body.get(name) for name in ("tokens", "seconds", "money")},
+        )  # fmt: skip
+        found = desk.desktop(request.state)
+        pid = found.begin(program)
+        return desk.whole(found.system, found.system.state(pid))
+
+    return await asyncio.to_thread(begin)
+
+
+def _mind(state: State, name: str) -> str:
+    """Return what the kernel calls a model that is served as `name`. Raises Refusal where none is."""
+    if not name or state.models.kernel(name):
+        return name
+    name, path = state.models.resolve(name)
+    return name if catalogue.known().get(name) == path else str(path)
 
 
 async def one(request: Request) -> Result:
@@ -228,6 +266,7 @@ async def changes(request: Request) -> Result:
 
 OPERATIONS = [
     Operation("GET", "/twofold/processes", "All processes, the newest first.", listing),
+    Operation("POST", "/twofold/processes", "Begin one, as `twofold run` does.", begins, BEGINS),
     Operation("GET", "/twofold/processes/{pid}", "What a process asks, may do, has spent and made.", one),
     Operation(
         "POST", "/twofold/processes/{pid}", "Answer, tell, pause, resume, kill or fork it.", says, SAYS
@@ -237,24 +276,6 @@ OPERATIONS = [
     Operation("POST", "/twofold/processes/{pid}/memory", "Pin, evict, load, edit.", changes, CHANGES),
     Operation("GET", "/twofold/processes/{pid}/memory/{page}", "Why a page is here, and its text.", why),
 ]
-
-
-class _Users:
-    """Lets through what the user asks: by the app's own pages, or by a program that says so."""
-
-    def __init__(self, app: ASGIApp) -> None:
-        self.app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        headers = Headers(scope=scope)
-        page = headers.get("sec-fetch-site", "same-origin")
-        if HEADER in headers and page == "same-origin":
-            await self.app(scope, receive, send)
-            return
-        no = Refusal(
-            "forbidden", f"Only the web app, and programs that send {HEADER}, may ask for processes."
-        )
-        await JSONResponse(FAMILY.refuse(no), no.status)(scope, receive, send)
 
 
 def _file(state: State) -> ASGIApp:
@@ -288,9 +309,5 @@ def _file(state: State) -> ASGIApp:
 
 def routes(state: State) -> list[BaseRoute]:
     """Return the routes."""
-    found: list[BaseRoute] = [
-        Route(route.path, _Users(route.app), methods=list(route.methods or ()), name=route.name)
-        for route in operations.routes(state, OPERATIONS, FAMILY)
-    ]
     path = "/twofold/processes/{pid:int}/files/{name:path}"
-    return [*found, Route(path, _Users(_file(state)), methods=["GET"])]
+    return [*users_routes(state, OPERATIONS), Route(path, users_only(_file(state)), methods=["GET"])]
