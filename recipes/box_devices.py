@@ -38,7 +38,6 @@ HELD = (
     ("calculator", "convert", "clock"),
 )
 ZONES = ("UTC", "Europe/Paris", "Europe/London", "America/New_York", "Asia/Tokyo", "Australia/Sydney")
-Turn = tuple[str, Message]  # what the tool is called for: its result, and what is said then
 
 
 @functools.cache
