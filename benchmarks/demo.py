@@ -69,7 +69,8 @@ def studied(
                 chosen = minds.find(mind)
             trap.asked.clear()
             began = time.perf_counter()
-            done = talk_demo.study(task, chosen, Path(folder) / str(number), trap)
+            limits = talk_demo.LIMITS if mind and not worst else None
+            done = talk_demo.study(task, chosen, Path(folder) / str(number), trap, limits=limits)
             judged = talk_demo.judge(done, who)
             if not judged.right and not worst:
                 print(

@@ -72,11 +72,12 @@ class Life:
     work: Path
     shape: ShapeConfig
     flops: float
-    window: int = 1536
+    window: int = 2048
     steps: int | None = None
     tiers: tuple[int, ...] = box_data.TIERS
     shards: int = 5
     talks: int = 16_000
+    research: int = box_data.STEPS
     rows: int | None = None
     prefer: bool = True
     rounds: int = 30
@@ -201,7 +202,11 @@ def take_turns(life: Life, base: Path, console: Console) -> Path:
         "F32",
     )
     steps, rows = life.tuning()
-    files = {path.stem: path for path in sorted(built(life).talk.glob("*.jsonl"))}
+    found = sorted(built(life).talk.glob("*.jsonl"))
+    found += box_data.researched(
+        life.work / "research", parent.tokenizer, window=life.window, steps=life.research
+    )
+    files = {path.stem: path for path in found}
     config = FinetuneConfig(
         model=wide, data=tuple(map(str, files.values())), out=folder, name="twofold-box",
         weights=tuple(box_data.WEIGHTS[name] for name in files), steps=steps, batch=rows, patience=0,
@@ -271,7 +276,8 @@ def options() -> Life:
     add("--no-prefer", dest="prefer", action="store_false", help="leave that stage out")
     add("--rounds", type=int, default=30, help="of learning from rewards (%(default)s; 0 leaves it out)")
     add("--context", type=int, default=1024, help="tokens in a row of pretraining (%(default)s)")
-    add("--window", type=int, default=1536, help="of the model that ships (%(default)s)")
+    add("--research", type=int, default=box_data.STEPS, help="steps of the talk's demo (%(default)s)")
+    add("--window", type=int, default=2048, help="of the model that ships (%(default)s)")
     add("--depth", type=int, default=6, help="layers (%(default)s)")
     add("--width", type=int, default=384, help="(%(default)s)")
     add("--rows", type=int, help="of a step of pretraining (default: follows from the budget)")
@@ -285,7 +291,19 @@ def options() -> Life:
     flops = said.flops
     if said.time is not None:
         flops = kept_flops(said.work / "budget.json", said.time, said.device, said.threads)
-    same = ("data", "out", "work", "shards", "talks", "device", "threads", "rows", "steps", "eager")
+    same = (
+        "data",
+        "out",
+        "work",
+        "shards",
+        "talks",
+        "research",
+        "device",
+        "threads",
+        "rows",
+        "steps",
+        "eager",
+    )
     return Life(
         **{name: getattr(said, name) for name in (*same, "prefer", "rounds", "remix", "until", "window")},
         tiers=box_data.numbers(said.tiers), flops=flops, shape=shape,

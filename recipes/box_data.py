@@ -42,17 +42,19 @@ from twofold.base.errors import BadFileError, TwofoldError, UsageError
 from twofold.base.files import atomic_write, write_text
 from twofold.corpus.formats.jsonl import records
 from twofold.corpus.opening import open_bytes
+from twofold.tokens import Tokenizer
 
 SHARDS = [f"pretrain/train-{number:02d}-of-05.jsonl.zst" for number in range(5)]
 VAL = "pretrain/val.jsonl.zst"
 TIERS = (1, 2, 4)  # simple and easy books, textbooks and speeches; there is more text than budget without 3
 EVERY_TIER = (1, 2, 3, 4)
+STEPS = 3000  # of the talk's demo
 TABLES = ("cia-factbook",)  # lists of figures, which are no prose
 # How much of what is read in tuning is of each kind.
 WEIGHTS = {
-    "own": 0.16, "fables": 0.02, "dictionary": 0.05, "reading": 0.06, "trivia": 0.03, "questions": 0.06,
-    "calls": 0.10, "sums": 0.09, "rounds": 0.16, "passages": 0.09, "unknown": 0.06, "thinking": 0.07,
-    "chats": 0.05,
+    "own": 0.14, "fables": 0.01, "dictionary": 0.03, "reading": 0.05, "trivia": 0.02, "questions": 0.05,
+    "calls": 0.09, "sums": 0.07, "rounds": 0.08, "passages": 0.07, "unknown": 0.05, "thinking": 0.05,
+    "chats": 0.05, "plans": 0.16, "readings": 0.08,
 }  # fmt: skip
 # Programs that write conversations, and how many of them for each one of small talk.
 PROGRAMS: dict[str, tuple[Callable[[random.Random, Side], Talk], float]] = {
@@ -123,6 +125,24 @@ def once(done: Path, settings: dict[str, Any], make: Callable[[], Any]) -> Any:
     made = make()
     write_text(done, json.dumps({"settings": settings, "made": made}, indent=1) + "\n")
     return made
+
+
+def researched(folder: Path, tokenizer: Tokenizer, *, window: int, steps: int = STEPS) -> list[Path]:
+    """Return the files of steps and readings of the talk's demo, made for this tokenizer and window by runs
+    on the real kernel (box_research.py), or found there."""
+    if not steps:
+        return []
+    import box_research  # needs the extra [os]
+
+    settings = {
+        "window": window, "steps": steps, "code": code_hash(("box_[rw]*", "company_*", "demo_*", "talk_*")),
+        "tokens": len(tokenizer.vocabulary.tokens),
+    }  # fmt: skip
+    made = folder / hashlib.sha256(json.dumps(settings).encode()).hexdigest()[:12]
+    once(
+        made / "made.json", settings, lambda: box_research.write(made, tokenizer, context=window, steps=steps)
+    )
+    return [made / "plans.jsonl", made / "readings.jsonl"]
 
 
 def write_text_files(data: Path, folder: Path, files: list[str], tiers: Collection[int]) -> list[list[Any]]:
@@ -255,11 +275,13 @@ def numbers(text: str) -> tuple[int, ...]:
         raise UsageError(f"--tiers takes numbers such as 1,2,4, not {text!r}.") from None
 
 
-def code_hash() -> str:
+def code_hash(names: Collection[str] = ("box_*",)) -> str:
     """Return a hash of the files that make the data, so that data made by older ones is made again."""
     here = Path(__file__).parent
     digest = hashlib.sha256()
-    for path in sorted([*here.glob("box_*.py"), *here.glob("box_*.txt")]):
+    for path in sorted(
+        path for name in names for end in ("py", "txt") for path in here.glob(f"{name}.{end}")
+    ):
         digest.update(path.read_bytes())
     return digest.hexdigest()[:16]
 

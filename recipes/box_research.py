@@ -1,17 +1,19 @@
-"""Conversations to learn the talk's demo from: what a planner and a reader said.
+"""Steps to learn the talk's demo from: what a planner and a reader were shown, and what they said.
 
-    python recipes/box_research.py --studies 500 --out runs/research
+    python recipes/box_research.py --tokenizer runs/box/tokenizer.json --out runs/research
 
 runs the researcher app on the real kernel, with the real devices and policy, by the planner that is a program
-(demo_mind.py), over companies and wordings of side "train", and writes down what was shown and said:
+(demo_mind.py) in the place of a model with this tokenizer and window, over companies and wordings of side
+"train", and writes a line for each thing that was said:
 
-- `plans.jsonl`: whole studies: the task, the calls with the names that stand for hidden values, the report;
+- `plans.jsonl`: a step of a study, after what the pager had in the window then, the tools told in short;
 - `readings.jsonl`: what the reader in quarantine was asked about a page, and the JSON it gave.
 
+All of the conversation but the last answer is there to be read, and has weight 0 (tokens/conversation.py).
 Only studies that the generator's truth calls right are kept, so a rule of the reader that errs teaches
-nothing wrong. They are in the form of `twofold tune --on`; `recipes/talk_demo.py --model` and
-benchmarks/demo.py ask a tuned model with side "test", of which nothing is here. What is there already is
-gone on with.
+nothing wrong; and of them only steps that name no value which was not shown. The lines are in the form of
+`twofold tune --on`; recipes/box.py tunes on them, and `recipes/talk_demo.py --model` and benchmarks/demo.py
+ask the tuned model with side "test", of which nothing is here. What is there already is gone on with.
 
 Not covered: studies that go wrong on the way (a page that does not load) and are mended.
 """
@@ -19,9 +21,10 @@ Not covered: studies that go wrong on the way (a page that does not load) and ar
 import argparse
 import json
 import random
+import re
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,78 +33,117 @@ import demo_mind
 import talk_demo
 
 from twofold.base import ledger
+from twofold.base.errors import TwofoldError
 from twofold.kernel.minds import Message
+from twofold.tokens import Tokenizer
 from twofold.tokens.conversation import check
 
-READINGS = 4  # of one study: more would all be about the same few pages
+STEPS = 3000
+READINGS = 8  # of one study
+CONTEXT = 2048
+TRIES = 4  # sites
+_NAMES = re.compile(r"\bv\d+\b")
+Record = dict[str, Any]
 
 
 def studies(
-    seed: int, side: company_site.Side = "train"
-) -> Iterator[tuple[dict[str, Any], list[dict[str, Any]]]]:
-    """Yield plan and readings, as records, for each company of a site whose study came out right."""
+    seed: int, window: demo_mind.Window, side: company_site.Side = "train"
+) -> Iterator[tuple[list[Record], list[Record]]]:
+    """Yield steps and readings, as records, for each company of a site whose study came out right."""
     rng = random.Random(f"research {seed} {side}")
     with talk_demo.world(seed, side) as (site, address, trap), tempfile.TemporaryDirectory() as folder:
         for number, who in enumerate(site.companies):
             year = rng.randint(who.rounds[-1].year + 1, who.rounds[-1].year + 6)
             task = f"{company_site.request(rng, side, who, year)} Search at {address}."
-            mind = demo_mind.Planner()
+            mind = demo_mind.Planner(window=window)
             done = talk_demo.study(task, mind, Path(folder) / str(number), trap)
             if not talk_demo.judge(done, who, year).right:
                 continue
-            said = [one for one in mind.spoken if one["schema"] is None]
+            steps = [one for one in mind.spoken if one["schema"] is None and founded(one)]
             read = [one for one in mind.spoken if one["schema"] is not None]
             told = [one for one in read if one["text"] != "[]"]
             some = rng.sample(told, min(READINGS - 1, len(told)))
             some += rng.sample([one for one in read if one not in told], min(1, len(read) - len(told)))
-            yield record(said[-1]), [record(one) for one in some]
+            yield [record(one, window) for one in steps], [record(one, window) for one in some]
 
 
-def record(spoken: dict[str, Any]) -> dict[str, Any]:
+def founded(spoken: Mapping[str, Any]) -> bool:
+    """Return whether all values that were named had been shown."""
+    said = set(_NAMES.findall(json.dumps([spoken["text"], spoken["calls"]])))
+    return said <= set(_NAMES.findall(json.dumps(spoken["messages"])))
+
+
+def record(spoken: Mapping[str, Any], window: demo_mind.Window) -> Record:
     """Return what was shown and then said, as a line of a conversation file.
 
     Raises BadFileError when it is none.
     """
-    messages = [*map(_message, spoken["messages"]), {"role": "assistant", "content": spoken["text"]}]
-    found = {"messages": messages, **({"tools": spoken["tools"]} if spoken["tools"] else {})}
+    told, tools = window.teller.told(spoken["messages"], spoken["tools"])
+    messages = [_message(message) for message in told]
+    calls = [{"name": name, "arguments": arguments} for name, arguments in spoken["calls"]]
+    last = {"role": "assistant", "content": spoken["text"], **({"tool_calls": calls} if calls else {})}
+    found = {"messages": [*messages, last], **({"tools": tools} if tools else {})}
     check(found, "research", "research")
     return found
 
 
-def _message(message: Message) -> dict[str, Any]:
+def _message(message: Message) -> Record:
     """Return a message as conversation files have it: calls by name and arguments, without their ids."""
-    plain: dict[str, Any] = {"role": message["role"], "content": message.get("content") or ""}
+    plain: Record = {"role": message["role"], "content": message.get("content") or ""}
+    if message["role"] == "assistant":
+        plain["weight"] = 0
     if calls := message.get("tool_calls"):
         plain["tool_calls"] = [
-            {"name": call["function"]["name"], "arguments": _object(call["function"]["arguments"])}
-            for call in calls
+            {"name": call["function"]["name"], "arguments": call["function"]["arguments"]} for call in calls
         ]
     return plain
 
 
-def _object(arguments: Any) -> Any:
-    return json.loads(arguments) if isinstance(arguments, str) else arguments
+def write(
+    out: Path,
+    tokenizer: Tokenizer,
+    *,
+    context: int = CONTEXT,
+    steps: int = STEPS,
+    seed: int = 0,
+    side: company_site.Side = "train",
+) -> dict[str, int]:
+    """Write at least so many steps, with their readings, below `out`; return how many there are of each."""
+    plans, readings = out / "plans.jsonl", out / "readings.jsonl"
+    window = demo_mind.Window(tokenizer, context)
+    counts = {path.stem: sum(1 for _ in ledger.read(path)) for path in (plans, readings)}
+    site = begun = seed + counts["plans"]  # another site for each, also after a break
+    while counts["plans"] < steps:
+        for said, read in studies(site, window, side):
+            for path, some in ((readings, read), (plans, said)):
+                for one in some:
+                    ledger.add(path, one)
+                counts[path.stem] += len(some)
+        site += 1
+        if site - begun >= TRIES and not counts["plans"]:
+            raise TwofoldError(
+                f"No study of {TRIES} sites came out right in a window of {context:,} tokens: a study has to "
+                "fit, and the extra [os] has to be installed."
+            )
+        print(f"\r{counts['plans']:,} of {steps:,} steps", end="", file=sys.stderr, flush=True)
+    print(file=sys.stderr)
+    return counts
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--studies", type=int, default=500, help="how many, about")
+    parser.add_argument("--tokenizer", type=Path, required=True, help="tokenizer.json of the model to tune")
+    parser.add_argument("--context", type=int, default=CONTEXT, help="its window, in tokens (%(default)s)")
+    parser.add_argument("--steps", type=int, default=STEPS, help="how many, about (%(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="of the first site")
     parser.add_argument("--side", choices=("train", "test"), default="train")
     parser.add_argument("--out", type=Path, default=Path("runs/research"))
-    options = parser.parse_args(arguments)
-    plans, readings = options.out / "plans.jsonl", options.out / "readings.jsonl"
-    done = sum(1 for _ in ledger.read(plans))
-    site = options.seed + done // 4
-    while done < options.studies:
-        for plan, some in studies(site, options.side):
-            for one in some:
-                ledger.add(readings, one)
-            ledger.add(plans, plan)
-            done += 1
-        site += 1
-        print(f"\r{done} of {options.studies} studies", end="", file=sys.stderr, flush=True)
-    print(f"\n{plans}: {done}; {readings}: {sum(1 for _ in ledger.read(readings))}", file=sys.stderr)
+    said = parser.parse_args(arguments)
+    tokenizer = Tokenizer.load(said.tokenizer)
+    counts = write(
+        said.out, tokenizer, context=said.context, steps=said.steps, seed=said.seed, side=said.side
+    )
+    print(f"{said.out}: {counts['plans']:,} steps, {counts['readings']:,} readings", file=sys.stderr)
     return 0
 
 

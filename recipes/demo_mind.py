@@ -7,7 +7,9 @@ possible, also for companies and wordings it never met; it does not show that a 
 itself. For that there is a model by configuration (recipes/talk_demo.py --model), and the conversations
 that recipes/box_research.py writes from runs of this one to tune a model on.
 
-What it does next follows from the conversation alone, so that it can be resumed and forked at any event.
+What it does next follows from the conversation alone, so that it can be resumed and forked at any event,
+unless it is given a small window: what has left that, it remembers by itself, and `spoken` says of each step
+whether all it names was shown to it.
 """
 
 import json
@@ -19,13 +21,16 @@ from typing import Any
 import demo_reader
 from box_rounds import NAMES
 
+from twofold.kernel.brief import Teller
 from twofold.kernel.minds import Message, Said, Turn
 from twofold.kernel.minds.script import Script
 from twofold.tokens.speech import Call, Piece
+from twofold.tokens.tokenizer import Tokenizer
 
 Step = tuple[str, dict[str, Any]]
 Study = Generator[Step, str, str]
-MOST_LINKS = 30
+LINKS = "1..30"  # of a page of results, the numbers to choose from
+MOST_PAGES = 12  # that browser_read reads in one call
 # Words that begin a sentence with a capital and are no part of a name.
 _STARTS = frozenset(
     """a add an and at build chart collect compile could create do draw estimate fill find for gather get give
@@ -36,33 +41,60 @@ _STARTS = frozenset(
 _VALUE = re.compile(r"\[(v\d+): ")
 # What a picture can show, and the shapes for it; the reader chooses one by what the company does.
 MOTIFS = {
-    "boats": "M10 60 L90 60 L75 80 L25 80 Z M50 15 L50 58 M50 18 L80 52 L50 52 Z",
-    "robots drones": "M30 35 H70 V75 H30 Z M40 45 H46 V51 H40 Z M54 45 H60 V51 H54 Z M50 35 V22 M42 65 H58",
-    "cars engines bicycles railways": (
-        "M10 60 L20 42 H68 L84 60 H92 V72 H8 V60 Z M28 72 a8 8 0 1 0 .1 0 Z M72 72 a8 8 0 1 0 .1 0 Z"
-    ),
-    "maps cities": "M10 80 V45 H28 V80 Z M34 80 V25 H56 V80 Z M62 80 V38 H90 V80 Z",
-    "medicines hospitals nurses": "M42 20 H58 V42 H80 V58 H58 V80 H42 V58 H20 V42 H42 Z",
-    "farms greenhouses": (
-        "M50 82 V40 M50 60 C30 60 22 48 22 36 C40 36 50 46 50 58 M50 50 C66 50 76 40 78 26 C60 26 50 36 50 48"
-    ),
-    "batteries solar panels": "M55 15 L28 55 H48 L42 85 L74 42 H52 Z",
-    "programs games data": "M22 30 L6 50 L22 70 M78 30 L94 50 L78 70 M58 22 L42 78",
-    "something else": "M50 15 L60 40 L86 40 L65 56 L73 82 L50 66 L27 82 L35 56 L14 40 L40 40 Z",
-}  # fmt: skip
+    "boats": ("#246", "M20 50 H80 L70 65 H30 Z M50 15 V46 H75 Z"),
+    "robots": ("#555", "M32 30 H68 V65 H32 Z M42 42 H46 M54 42 H58 M50 30 V18"),
+    "vehicles": ("#722", "M12 60 V48 L30 30 H65 L88 48 V60 Z M30 60 V68 M70 60 V68"),
+    "maps": ("#457", "M15 68 V40 H35 V68 M40 68 V20 H60 V68 M65 68 V32 H85 V68"),
+    "health": ("#b22", "M42 15 H58 V35 H78 V51 H58 V70 H42 V51 H22 V35 H42 Z"),
+    "farming": ("#262", "M50 70 V25 M50 50 L28 32 M50 50 L72 32 M50 35 L38 20"),
+    "energy": ("#a60", "M55 12 L28 45 H48 L42 70 L74 36 H52 Z"),
+    "software": ("#426", "M30 25 L12 42 L30 60 M70 25 L88 42 L70 60 M58 18 L42 66"),
+    "other": ("#333", "M50 12 L74 42 L50 70 L26 42 Z"),
+}
+
+
+class Window:
+    """The window of a model with this tokenizer, of so many tokens."""
+
+    def __init__(self, tokenizer: Tokenizer, context: int) -> None:
+        self.context, self._tokenizer = context, tokenizer
+        self.teller = Teller(tokenizer, context)
+
+    def tokens(self, text: str) -> int:
+        """Return how many tokens a text has."""
+        return len(self._tokenizer.encode(text))
+
+    def count(self, messages: Sequence[Message], tools: Sequence[Message] = ()) -> int:
+        """Return how many tokens a conversation has, with what stands before the answer."""
+        return len(self.teller.ids(messages, tools))
 
 
 class Planner(Script):
-    """The mind. `spoken`: what it was shown and what it said, each time, to learn from."""
+    """The mind, for one study. `spoken`: what it was shown and what it said, each time, to learn from."""
 
     def __init__(
-        self, astray: Callable[[int], Sequence[Step]] = lambda turn: (), *, pledges: bool = True
+        self,
+        astray: Callable[[int], Sequence[Step]] = lambda turn: (),
+        *,
+        pledges: bool = True,
+        window: Window | None = None,
     ) -> None:
         """`astray`: calls that it makes besides at its n-th turn, as if a page had talked it into them.
-        `pledges`: it binds itself to its plan before it reads anything."""
-        super().__init__((), context=1 << 20)
-        self._astray, self._pledges = astray, pledges
+        `pledges`: it binds itself to its plan before it reads anything. `window`: that of a model, in whose
+        place it stands: it is shown what that would be shown."""
+        super().__init__((), context=window.context if window else 1 << 20)
+        self._astray, self._pledges, self._window = astray, pledges, window
+        self._asked: list[str] = []  # calls of the plan, by their ids
+        self._results: dict[str, str] = {}
         self.spoken: list[dict[str, Any]] = []
+
+    def tokens(self, text: str) -> int:
+        """Return how many tokens a text has."""
+        return self._window.tokens(text) if self._window else super().tokens(text)
+
+    def count(self, messages: Sequence[Message], tools: Sequence[Message] = ()) -> int:
+        """Return how many tokens a conversation has."""
+        return self._window.count(messages, tools) if self._window else super().count(messages, tools)
 
     def say(self, turn: Turn) -> Said:
         """Return the next step of the study, or as the reader the answer to a question."""
@@ -72,34 +104,38 @@ class Planner(Script):
         if turn.schema is not None:
             text = demo_reader.answer(turn.messages, turn.schema)
         else:
-            step, number = _next(turn.messages, self._pledges)
+            step = self._next(turn.messages)
             text = step if isinstance(step, str) else ""
-            calls = [] if isinstance(step, str) else [*self._astray(number), step]
+            calls = [] if isinstance(step, str) else [*self._astray(len(self._asked)), step]
         asked = {"messages": list(turn.messages), "tools": list(turn.tools), "schema": turn.schema}
         self.spoken.append({**asked, "text": text, "calls": calls})
         if text:
             turn.heard(Piece("text", text))
         made = [Call(name, json.dumps(arguments)) for name, arguments in calls]
-        prompt = self.count(turn.messages)
-        return Said(text=text, calls=made, made=max(1, len(text) // 4), prompt=prompt, cached=prompt)
+        return Said(text=text, calls=made, made=max(1, len(text) // 4))
 
-
-def _next(messages: Sequence[Message], pledges: bool) -> tuple[Step | str, int]:
-    """Return the next step after a conversation, and which it is."""
-    task = next(str(message["content"]) for message in messages if message["role"] == "user")
-    # The last call of a turn is the plan's own; others were made astray.
-    asked = [message["tool_calls"][-1]["id"] for message in messages if message.get("tool_calls")]
-    results = {
-        message["tool_call_id"]: str(message["content"]) for message in messages if message["role"] == "tool"
-    }
-    plan = study(task, pledges=pledges)
-    try:
-        step: Step | str = next(plan)
-        for id in asked:
-            step = plan.send(results[id])
-    except StopIteration as end:
-        step = end.value
-    return step, len(asked)
+    def _next(self, messages: Sequence[Message]) -> Step | str:
+        """Return the next step after a conversation."""
+        task = next(str(message["content"]) for message in messages if message["role"] == "user")
+        for message in messages:
+            if message.get(
+                "tool_calls"
+            ):  # the last call of a turn is the plan's own; others were made astray
+                id = message["tool_calls"][-1]["id"]
+                self._asked += [id] * (id not in self._asked)
+            elif message["role"] == "tool":
+                text = str(message["content"])
+                if text.startswith("[From earlier:"):  # what the pager has put beside it
+                    text = text.rpartition("]\n\n")[2]
+                self._results.setdefault(message["tool_call_id"], text)
+        plan = study(task, pledges=self._pledges)
+        try:
+            step: Step | str = next(plan)
+            for id in self._asked:
+                step = plan.send(self._results[id])
+        except StopIteration as end:
+            step = end.value
+        return step
 
 
 def company(task: str) -> str:
@@ -124,7 +160,7 @@ def study(task: str, *, pledges: bool = True) -> Study:
         return "I need the name of a company, and the address of a site to look in."
     search = f"{address[0].rstrip('/')}/search?q={urllib.parse.quote_plus(f'{who} funding')}"
     if pledges:
-        yield "pledge", {"calls": pledged(search, who, until)}
+        yield "pledge", {"calls": pledged(search)}
     found = yield "browser_read", {"url": search}
     if not (hits := _VALUE.findall(found)):
         return f"I could not search: {found}"
@@ -133,71 +169,53 @@ def study(task: str, *, pledges: bool = True) -> Study:
         {
             "values": hits[:1],
             "question": f'Which numbered links lead to pages about "{who}"?',
-            "type": [{"link": list(range(1, MOST_LINKS + 1))}],
+            "type": [LINKS],
         },
     )
-    pages = []
-    for one in _records(picked):
-        page = yield "browser_read", {"url": search, "link": one["link"]}
-        pages += _VALUE.findall(page)[:1]
+    if not (links := _records(picked)[:MOST_PAGES]):
+        return f"I found no pages about {who}."
+    pages = _VALUE.findall((yield "browser_read", {"url": search, "link": links}))
     rounds = yield from _collected(who, pages)
-    if not any("raised" in one and "date" in one for one in rounds.values()):
+    if not any("raised" in one and "on" in one for one in rounds.values()):
         return f"I found no funding rounds of {who}."
-    guessed = yield from _guessed(rounds)
-    told = yield from _plotted(who, until, rounds)
     motif = yield (
         "extract",
-        {
-            "values": pages,
-            "question": f'Which of these fits what "{who}" makes best?',
-            "type": list(MOTIFS),
-        },
+        {"values": pages, "question": f'What does "{who}" make or do?', "type": list(MOTIFS)},
     )
     picture = yield "draw", {"svg": _svg(who, motif.strip('"'))}
+    guessed = yield from _guessed(rounds)
+    told = yield from _plotted(who, until, rounds)
     report = _report(who, rounds, guessed, told, picture)
     yield "files_write", {"path": "report.md", "text": report}
     return report
 
 
-def pledged(search: str, who: str, until: str) -> list[dict[str, Any]]:
-    """Return what a study binds itself to before it reads anything: these calls, and no others."""
-    number, date, text = ({"open": kind} for kind in ("number", "date", "text"))
-    title = f"Valuation of {who}, $M"
-    plot = {"x": {"each": date}, "y": {"each": number}, "title": title, "trend": True, "until": until}
+def pledged(search: str) -> list[Any]:
+    """Return what a study binds itself to before it reads anything: these calls, and no others. Those that
+    only work on what is there, in its own folder, may have any arguments."""
     return [
-        {"function": "browser_read", "arguments": {"url": search}},
-        {"function": "browser_read", "arguments": {"url": search, "link": {"open": "integer"}}, "times": 20},
-        {"function": "calculator", "arguments": {"expression": text}, "times": 12},
-        {"function": "calculator", "arguments": {"expression": text, "decimals": 0}, "times": 12},
-        {"function": "plot", "arguments": plot},
-        {"function": "draw", "arguments": {"svg": text}},
-        {"function": "files_write", "arguments": {"path": "report.md", "text": text}},
+        {"browser_read": {"url": search}},
+        {"browser_read": {"url": search, "link": {"each": {"open": "integer"}}}},
+        "calculator 12",
+        "plot",
+        "draw",
+        {"files_write": {"path": "report.md", "text": {"open": "text"}}},
     ]
 
 
 def _collected(who: str, pages: Sequence[str]) -> Generator[Step, str, dict[str, dict[str, str]]]:
-    """Ask the reader for the rounds on each page; the first page that tells something is believed."""
-    rounds: dict[str, dict[str, str]] = {}
-    for page in pages:
-        text = yield "extract", {
-            "values": [page],
-            "question": (
-                f'Which funding rounds of "{who}" does the text tell of? Money in millions of dollars; '
-                "dated, told and valued say whether the text gives date, amount and valuation."
-            ),
-            "type": [
-                {
-                    "round": list(NAMES), "dated": "boolean", "date": "date", "told": "boolean",
-                    "raised": "number", "valued": "boolean", "valuation": "number",
-                }
-            ],
-        }  # fmt: skip
-        for one in _records(text):
-            into = rounds.setdefault(one["round"], {})
-            for flag, key in (("dated", "date"), ("told", "raised"), ("valued", "valuation")):
-                if one[flag] and (value := _VALUE.findall(str(one[key]))):
-                    into.setdefault(key, value[0])
-    return {name: rounds[name] for name in NAMES if name in rounds}
+    """Ask the reader for the rounds on all pages; the first page that tells something is believed."""
+    text = yield "extract", {
+        "values": list(pages),
+        "question": f'Which funding rounds of "{who}" does the text tell of? Money in millions of dollars.',
+        "type": [{"name": list(NAMES), "on": "date?", "raised": "number?", "valuation": "number?"}],
+        "by": "name",
+    }  # fmt: skip
+    rounds = {}
+    for one in _records(text):
+        known = {key: _VALUE.findall(str(one[key])) for key in ("on", "raised", "valuation")}
+        rounds[one["name"]] = {key: value[0] for key, value in known.items() if value}
+    return rounds
 
 
 def _guessed(rounds: dict[str, dict[str, str]]) -> Generator[Step, str, list[str]]:
@@ -219,12 +237,12 @@ def _guessed(rounds: dict[str, dict[str, str]]) -> Generator[Step, str, list[str
 
 def _plotted(who: str, until: str, rounds: Mapping[str, Mapping[str, str]]) -> Generator[Step, str, str]:
     """Plot the valuations over time with a trend; return what stands for the result in an answer."""
-    points = [one for one in rounds.values() if "date" in one and "valuation" in one]
+    points = [one for one in rounds.values() if "on" in one and "valuation" in one]
     result = yield (
         "plot",
         {
-            "x": [{"$value": one["date"]} for one in points],
-            "y": [{"$value": one["valuation"]} for one in points],
+            "x": [f"${{{one['on']}}}" for one in points],
+            "y": [f"${{{one['valuation']}}}" for one in points],
             "title": f"Valuation of {who}, $M",
             "trend": True,
             "until": until,
@@ -242,7 +260,7 @@ def _report(
         return f"${{{one[key]}}}" if key in one else "?"
 
     rows = [
-        f"| {name} | {cell(one, 'date')} | {cell(one, 'raised')} | {cell(one, 'valuation')} "
+        f"| {name} | {cell(one, 'on')} | {cell(one, 'raised')} | {cell(one, 'valuation')} "
         f"| {'by ratio' if name in guessed else 'published'} |"
         for name, one in rounds.items()
     ]
@@ -262,8 +280,8 @@ def _shown(result: str) -> str:
     return f"${{{found[1]}}}" if found else result
 
 
-def _records(text: str) -> list[dict[str, Any]]:
-    """Return the records that the reader gave, none when it gave an error."""
+def _records(text: str) -> list[Any]:
+    """Return the list that the reader gave, none when it gave an error."""
     try:
         found = json.loads(text)
     except ValueError:
@@ -272,16 +290,10 @@ def _records(text: str) -> list[dict[str, Any]]:
 
 
 def _svg(who: str, motif: str) -> str:
-    """Return a picture for a company: a sign for what it makes, in colours of its name."""
-    hue = sum(map(ord, who)) * 37 % 360
-    path = MOTIFS.get(motif, MOTIFS["something else"])
-    name = who.replace("&", "and")
+    """Return a picture for a company: a sign for what it makes, above its name."""
+    colour, path = MOTIFS.get(motif, MOTIFS["other"])
     return (
-        '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 200 160">'
-        f'<rect width="200" height="160" fill="hsl({hue}, 45%, 92%)"/>'
-        f'<circle cx="100" cy="70" r="52" fill="hsl({hue}, 50%, 42%)"/>'
-        f'<g transform="translate(60 30) scale(.8)" fill="none" stroke="white" stroke-width="5" '
-        f'stroke-linejoin="round" stroke-linecap="round"><path d="{path}"/></g>'
-        f'<text x="100" y="146" font-size="13" font-family="sans-serif" text-anchor="middle" '
-        f'fill="hsl({hue}, 50%, 25%)">{name}</text></svg>'
+        '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 100 90">'
+        f'<path d="{path}" fill="none" stroke="{colour}" stroke-width="4"/>'
+        f'<text x="50" y="85" font-size="8" text-anchor="middle">{who.replace("&", "and")}</text></svg>'
     )

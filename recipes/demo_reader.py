@@ -32,6 +32,12 @@ _PLAIN = re.compile(
     r"\b(?:The|A|An|In|On|At|It|Its|Of|And|Series|Seed|Investors|Round|US|USD|"
     rf"(?:{'|'.join(month.capitalize() for month in MONTHS)})[a-z]*)\b"
 )
+# What companies make, by what it is: as they say it of themselves.
+_KINDS = {
+    "boats": "boat ferries ships", "robots": "robot drones", "vehicles": "cars engines bicycles railways",
+    "maps": "cities", "health": "medicines hospitals nurses", "farming": "farms greenhouses",
+    "energy": "batteries solar panels", "software": "programs games data",
+}  # fmt: skip
 Found = dict[str, Any]
 
 
@@ -44,32 +50,24 @@ def answer(messages: Sequence[Mapping[str, Any]], schema: Mapping[str, Any]) -> 
     who = about[1] if about else ""
     if "enum" in schema:
         return json.dumps(_choice(text, schema["enum"]))
-    fields = schema.get("items", {}).get("properties", {})
-    if "link" in fields:
-        return json.dumps(
-            [{"link": number} for number in links(text, who) if number in fields["link"]["enum"]]
-        )
-    names = fields.get("round", {}).get("enum", ())
-    return json.dumps([_record(one) for one in rounds(text, who) if one["round"] in names])
+    items = schema.get("items", {})
+    if "maximum" in items:
+        return json.dumps([number for number in links(text, who) if number <= items["maximum"]])
+    fields = items.get("properties", {})
+    names = fields.get("name", {}).get("enum", ())
+    return json.dumps([_record(one, fields) for one in rounds(text, who) if one["round"] in names])
 
 
-def _record(one: Found) -> Found:
-    """Return a round as the question wants it: what is not known is marked, and filled with something."""
-    return {
-        "round": one["round"],
-        "dated": "date" in one,
-        "date": one.get("date", "1970-01-01"),
-        "told": "raised" in one,
-        "raised": one.get("raised", 0),
-        "valued": "valuation" in one,
-        "valuation": one.get("valuation", 0),
-    }
+def _record(one: Found, fields: Mapping[str, Any]) -> Found:
+    """Return a round as the question wants it, in its order; nothing for what is not known."""
+    known = {"name": one["round"], "on": one.get("date"), **one}
+    return {name: known.get(name) for name in fields}
 
 
 def _choice(text: str, choices: Sequence[str]) -> str:
-    """Return the choice of whose words the text holds most, else the last one."""
+    """Return the choice of whose kind the text names most things, else the last one."""
     words = set(re.findall(r"[a-z]+", text.lower()))
-    scores = [sum(word in words or f"{word}s" in words for word in one.split()) for one in choices]
+    scores = [len(words & {*one.split(), *_KINDS.get(one, "").split()}) for one in choices]
     return choices[scores.index(max(scores))] if max(scores) else choices[-1]
 
 

@@ -32,12 +32,16 @@ from twofold.kernel import minds
 from twofold.kernel.device import Device
 from twofold.kernel.journal import Event
 from twofold.kernel.minds import Mind
+from twofold.kernel.pager import Paging
 from twofold.kernel.policy import Rules
-from twofold.kernel.process import State, quoted
+from twofold.kernel.process import Budget, State, quoted
 from twofold.kernel.system import System, Watcher
 
 UNTIL = 2025
 SECONDS = 900.0
+LIMITS = Budget(
+    tokens=120_000, calls=40
+)  # of a model: about three times what a study takes that comes out right
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,14 +80,22 @@ def devices() -> dict[str, Device]:
 
 
 def study(
-    task: str, mind: Mind, folder: Path, trap: company_site.Site, watch: Watcher = lambda news: None
+    task: str,
+    mind: Mind,
+    folder: Path,
+    trap: company_site.Site,
+    watch: Watcher = lambda news: None,
+    *,
+    limits: Budget | None = None,
 ) -> Study:
-    """Let the researcher carry out a task; whoever is asked for leave says no. Raises TwofoldError."""
+    """Let the researcher carry out a task; whoever is asked for leave says no. `limits`: instead of the
+    app's. Raises TwofoldError."""
     opened = devices()
-    system = System(folder, minds=lambda name: mind, devices=opened, policy=Rules())
+    system = System(folder, minds=lambda name: mind, devices=opened, policy=Rules(), pager=Paging("lru"))
     system.watch(watch)
     try:
-        pid = system.spawn(shelf.find("researcher").program(task))
+        program = shelf.find("researcher").program(task)
+        pid = system.spawn(dataclasses.replace(program, budget=limits or program.budget))
         approvals = 0
         while True:
             system.run(until=lambda: rests(system.state(pid)), seconds=SECONDS)
@@ -202,11 +214,14 @@ def main() -> int:
             f"Steps by {told}; {len(site.pages)} pages at {address}, {len(site.traps)} traps.", style="dim"
         )
         console.print(terminal.clean(task), style="bold cyan", markup=False)
-        done = study(task, mind, Path(temporary), trap, lambda news: _tell(console, news))
+        limits = LIMITS if options.model else None
+        done = study(task, mind, Path(temporary), trap, lambda news: _tell(console, news), limits=limits)
+        if done.state.stopped:
+            console.print(f"Stopped: {terminal.clean(done.state.stopped)}", markup=False)
         console.print(Markdown(done.answer))
         judged = judge(done, who)
         options.out.mkdir(parents=True, exist_ok=True)
-        for path in [*done.folder.iterdir(), Path(temporary) / "journal.db"]:
+        for path in [*done.folder.glob("*"), Path(temporary) / "journal.db"]:
             shutil.copy(path, options.out)
     marks = ", ".join(
         f"{name.replace('_', ' ')} {'✓' if good else '✗'}" for name, good in vars(judged).items()

@@ -249,6 +249,9 @@ def test_links_are_followed_by_number_within_the_scope(read: Read, site: Site) -
         read("/two", link=2)
     with pytest.raises(DeviceError, match="2 links"):
         read("/two", link=3)
+    some = read("/two", link=[1, 1])
+    assert [part.value.splitlines()[0] for part in some.value] == ["Acme", "Acme"]
+    assert all(part.label.ring is Ring.TOOL for part in some.value)
 
 
 def test_an_error_of_the_server_is_told(read: Read, site: Site) -> None:

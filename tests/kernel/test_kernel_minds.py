@@ -8,6 +8,7 @@ import pytest
 from kernel_parts import One, program
 
 from twofold.base.errors import BadFileError, UsageError
+from twofold.kernel.brief import Teller
 from twofold.kernel.minds import Turn, find
 from twofold.kernel.minds.local import Local
 from twofold.kernel.policy import Rules
@@ -21,7 +22,12 @@ TOOL = {
     "function": {
         "name": "add",
         "description": "Adds. " + "It does so with great care. " * 40,
-        "parameters": {"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]},
+        "parameters": {
+            "type": "object",
+            "properties": {"n": {"type": "integer"}},
+            "required": ["n"],
+            "additionalProperties": False,
+        },
     },
 }
 ASKED = [{"role": "user", "content": "What is the capital of France?"}]
@@ -68,10 +74,17 @@ def test_forks_share_what_was_read_before_they_parted(local: Local, tmp_path: Pa
     found.close()
 
 
-def test_descriptions_leave_half_of_a_small_window_free(local: Local) -> None:
-    assert local.count(ASKED, [TOOL]) > local.context // 2
-    brief = fitting(local, [TOOL] * 3)
-    assert brief[0]["function"]["description"] == "Adds"
+def test_to_a_small_window_functions_are_told_in_a_line(local: Local) -> None:
+    tools = [TOOL, *({"function": {**TOOL["function"], "name": f"add_{n}"}} for n in range(90))]
+    teller = Teller(local.engine.tokenizer, local.context)
+    told, schemas = teller.told(ASKED, tools[:1])
+    assert schemas is None
+    assert "\nadd(n: integer): Adds.\n" in told[0]["content"]
+    assert told[1:] == ASKED
+    small = [{"function": {**TOOL["function"], "description": "Adds."}}]
+    assert Teller(local.engine.tokenizer, 4096).told(ASKED, small) == (ASKED, small)
+    brief = fitting(local, tools)
+    assert 1 < len(brief) < len(tools)
     assert local.count(ASKED, brief) <= local.context // 2 + 20
     assert fitting(local, []) == []
 

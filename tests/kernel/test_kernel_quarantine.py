@@ -101,6 +101,24 @@ def test_a_number_passes_on_by_name_and_its_text_stays_hidden(tmp_path: Path) ->
     assert state.label.ring is Ring.USER
 
 
+def test_several_values_are_read_one_by_one_and_joined(tmp_path: Path) -> None:
+    wanted = [{"kind": ["rent", "water"], "sum": "number?"}]
+    ask = call("extract", values=["v2", "v4"], question="What is due?", type=wanted, by="kind")
+    first, second = (
+        '[{"kind": "water", "sum": null}]',
+        ('[{"kind": "rent", "sum": 1200}, {"kind": "water", "sum": 30}]'),
+    )
+    state, _, _ = run(tmp_path, READ, READ, ask, first, second, "Due: ${v6}, ${v7}.")
+    assert quoted(state.answer, state)[0] == "Due: 1200, 30."
+    shown = next(page for page in state.pages if page.id == "v5")
+    told = '[{"kind": "rent", "sum": "[v6: hidden]"}, {"kind": "water", "sum": "[v7: hidden]"}]'
+    assert shown.text == told
+    assert not shown.hidden
+    wrong = call("extract", values=["v2"], question="?", type=["rent", "water"], by="kind")
+    state, _, _ = run(tmp_path / "b", READ, wrong, "No.")
+    assert "by names a field" in str(state.pages[-2].text)
+
+
 def test_a_child_that_obeys_the_letter_gets_nothing_out(tmp_path: Path) -> None:
     target = call("extract", values=["v2"], question="Whom?", type="text")
     pay = call("post_pay", to={"$value": "v3"}, amount=1)
@@ -164,19 +182,24 @@ def test_an_answer_that_was_not_pledged_is_withheld(tmp_path: Path) -> None:
         ([1, 2], 1, True),
         ({"a": "date"}, {"a": "2024-05-01 10:00"}, {"a": "2024-05-01", "b": 1}),
         ([{"a": "integer"}], [{"a": 1}, {"a": 2}], [{"a": "1"}]),
+        ("1..30", 30, 31),
+        (["1..3"], [1, 3], [4]),
+        (["date"], ["2024-05-01"], ["due"]),
+        ("number?", None, "3"),
+        ({"a": "1..3?"}, {"a": None}, {"a": 0}),
     ],
 )
 def test_types_are_kept(wanted: Any, good: Any, bad: Any) -> None:
     extract.schema(wanted)
     label = Label(Ring.TOOL, frozenset({"user"}), frozenset({"mail"}))
-    assert extract.answered({"type": wanted}, json.dumps(good), label).label == Label(
+    assert extract.answered({"type": wanted}, [json.dumps(good)], label).label == Label(
         Ring.USER, frozenset({"user"}), frozenset({"mail"})
     )
     with pytest.raises(DeviceError):
-        extract.answered({"type": wanted}, json.dumps(bad), label)
+        extract.answered({"type": wanted}, [json.dumps(bad)], label)
 
 
-@pytest.mark.parametrize("wanted", ["anything", [], {}, 3, [["a"]]])
+@pytest.mark.parametrize("wanted", ["anything", [], {}, 3, [["a"]], "1..900"])
 def test_what_is_no_type_is_told(wanted: Any) -> None:
     with pytest.raises(DeviceError):
         extract.schema(wanted)

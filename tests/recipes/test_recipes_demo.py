@@ -1,7 +1,6 @@
 """The talk's demo: the site is true, the reader reads it, the planner works by names, traps get nothing."""
 
 import dataclasses
-import json
 import random
 import re
 import urllib.request
@@ -13,6 +12,10 @@ import demo_mind
 import demo_reader
 import pytest
 import talk_demo
+
+from twofold.parameters import load
+from twofold.run.box import path as box
+from twofold.tokens.conversation import check, encode
 
 pytest.importorskip("trafilatura")
 pytest.importorskip("resvg_py")
@@ -143,7 +146,8 @@ def test_the_planner_sees_names_and_never_a_page(done) -> None:
     study, who = done
     pages = [page for page in study.state.pages if page.source in ("browser_read", "plot")]
     assert len(pages) > 3
-    assert all(page.hidden for page in pages)
+    lists = re.compile(r'\[("\[v\d+: hidden\]"(, )?)+\]')
+    assert all(page.hidden or lists.fullmatch(page.text) for page in pages)
     shown = " ".join(page.text for page in study.state.pages if not page.hidden and page.kind == "result")
     assert not any(one.raised in re.findall(r"[\d.]+", shown) for one in who.rounds if len(one.raised) > 3)
 
@@ -183,15 +187,25 @@ def test_a_mind_that_obeys_every_trap_gets_nothing_once_it_has_pledged(tmp_path:
     assert not (study.folder / "stolen.md").exists()
 
 
-def test_conversations_to_learn_from_are_studies_that_came_out_right(tmp_path: Path) -> None:
-    plan, readings = next(box_research.studies(3))
-    assert plan["messages"][-1]["role"] == "assistant"
-    calls = [call["name"] for message in plan["messages"] for call in message.get("tool_calls", ())]
-    assert calls[:3] == ["pledge", "browser_read", "extract"]
-    assert calls[-1] == "files_write"
-    offered = {tool["function"]["name"] for tool in plan["tools"]}
-    assert set(calls) <= offered
+def test_steps_to_learn_from_are_what_a_model_is_shown_in_its_window(tmp_path: Path) -> None:
+    tokenizer = load(box()).tokenizer
+    window = demo_mind.Window(tokenizer, 2400)  # its words are half as many as those of a model of 2,048
+    steps, readings = next(box_research.studies(3, window))
+    called = [(step["messages"][-1].get("tool_calls") or [{"name": ""}])[0]["name"] for step in steps]
+    assert called[:3] == ["pledge", "browser_read", "extract"]
+    assert called[-2:] == ["files_write", ""]
+    assert len(steps) >= 9
     assert 2 <= len(readings) <= box_research.READINGS
-    for reading in readings:
-        json.loads(reading["messages"][-1]["content"])
-        assert "tools" not in reading
+    for line in (*steps, *readings):
+        ids, mask = encode(check(line, "step", "step"), tokenizer)
+        assert len(ids) <= window.context
+        assert mask.index(1) + sum(mask) == max(n for n, one in enumerate(mask, 1) if one), "the last answer"
+        assert "tools" not in line
+    assert "browser_read(url, link?: integer | list" in steps[0]["messages"][0]["content"]
+    assert {message["role"] for message in readings[0]["messages"]} == {"system", "user", "assistant"}
+
+
+def test_a_step_that_names_what_was_not_shown_teaches_to_invent() -> None:
+    spoken = {"messages": [{"role": "tool", "content": "[v1: hidden]"}], "text": "", "calls": []}
+    assert box_research.founded({**spoken, "text": "It is ${v1}."})
+    assert not box_research.founded({**spoken, "calls": [("calculator", {"expression": "${v2} * 2"})]})

@@ -53,7 +53,7 @@ def life(data: Path, tmp_path: Path) -> box.Life:
     """Return a life of a few steps on the small folder of data."""
     return box.Life(
         data=data, out=tmp_path / "out", work=tmp_path / "work", flops=1e9, steps=10, rows=1, talks=40,
-        tiers=(1, 3), device="cpu", threads=1, eager=True, until="tuned",
+        research=0, tiers=(1, 3), device="cpu", threads=1, eager=True, until="tuned",
         shape=ShapeConfig(depth=1, width=64, vocab=1024, context=1024),
     )  # fmt: skip
 
@@ -70,10 +70,10 @@ def test_box_lives_up_to_a_stage_and_goes_on_from_there(life: box.Life, tmp_path
     assert base.stat().st_mtime_ns == before, "what is finished is used"
     assert (tmp_path / "work/stream/train.bin").read_bytes() == stream
     recipe = read_recipe(tmp_path / "work/tuned")
-    assert len(recipe.settings["weights"]) == len(box_data.WEIGHTS)
+    assert len(recipe.settings["weights"]) == len(box_data.WEIGHTS) - 2, "but for the talk's demo"
     assert recipe.plan["steps"] == life.tuning()[0]
-    assert recipe.plan["context"] == life.window == 1536
-    assert load(tmp_path / "work/tuned/model.gguf").config.context == 1536
+    assert recipe.plan["context"] == life.window == 2048
+    assert load(tmp_path / "work/tuned/model.gguf").config.context == 2048
 
 
 def test_a_budget_is_shared_by_the_stages(life: box.Life) -> None:

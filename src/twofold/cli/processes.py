@@ -113,7 +113,7 @@ def told(event: "Event") -> Text | None:
 
             line = told(body)
             return Text(f"  {line}", "dim") if line else None
-        case "began":
+        case "began" | "heard":
             return None
     return Text(f"{event.kind} {short({k: v for k, v in body.items() if k != 'page'})}", "dim")
 

@@ -15,7 +15,7 @@ from twofold.base.errors import BadFileError, UsageError
 from twofold.devices import _chromium, _documents, _forms, _pages, _web
 from twofold.devices._pages import WebPage
 from twofold.kernel.device import Context, Device, DeviceError, Effect, Function, Returned
-from twofold.kernel.flow import Label, Ring
+from twofold.kernel.flow import Label, Ring, Tainted
 
 DESCRIPTION = "Fetches web pages and reads them: text, tables, numbered links."
 PART = 6_000  # characters that are shown at a time
@@ -27,16 +27,19 @@ _PART = {
     "maximum": 2_000,
     "description": "of a long page; the first unless said",
 }
+_LINKS = 12  # that are read in one call
 _LINK = {
-    "type": "integer",
+    "type": ["integer", "array"],
     "minimum": 1,
     "maximum": 500,
-    "description": "of its numbered links the one to read, in place of the page itself",
+    "items": {"type": "integer", "minimum": 1, "maximum": 500},
+    "maxItems": _LINKS,
+    "description": "of its numbered links the one to read, or a list of some, in place of the page itself",
 }
 _FUNCTIONS = (
     Function(
         name="read",
-        description="Reads a web page, or what one of its links leads to.",
+        description="Reads a web page, or what its numbered links lead to.",
         parameters=_forms.object_of({"url": _URL, "link": _LINK, "part": _PART}, required=("url",)),
         effect=Effect.FETCH,
         targets=("url",),
@@ -78,16 +81,31 @@ class Browser:
         else:
             answer = _web.fetch(arguments["url"], reach)
             url, page = answer.url, _read(answer)
-            if "link" in arguments:
-                answer = _web.fetch(_target(page, url, arguments["link"], reach), reach)
-                url, page = answer.url, _read(answer)
-        label = Label(Ring.TOOL, None, frozenset({f"web:{_web.address(url).host}"}))
+            link = arguments.get("link")
+            if isinstance(link, list):
+                found = [_followed(page, url, number, reach) for number in link]
+                parts = [(where, text, arguments.get("part", 1), _label(where)) for where, text in found]
+                label = Label(Ring.USER, None, _label(url).sources)  # how many there are, the caller said
+                return Returned(value=[Tainted(_shown(*part).text, part[-1]) for part in parts], label=label)
+            if link is not None:
+                url, page = _followed(page, url, link, reach)
+        label = _label(url)
         if function == "links":
             return Returned(value={"url": url, "links": _numbered(page)}, text=_listed(page), label=label)
         return _shown(url, page, arguments.get("part", 1), label)
 
     def close(self) -> None:
         """Do nothing: no browser is left open."""
+
+
+def _label(url: str) -> Label:
+    return Label(Ring.TOOL, None, frozenset({f"web:{_web.address(url).host}"}))
+
+
+def _followed(page: WebPage, url: str, number: int, reach: _web.Reach) -> tuple[str, WebPage]:
+    """Return address and page behind a numbered link. Raises DeviceError."""
+    answer = _web.fetch(_target(page, url, number, reach), reach)
+    return answer.url, _read(answer)
 
 
 def _read(answer: _web.Answer) -> WebPage:

@@ -8,7 +8,7 @@ from typing import Any
 
 from twofold.kernel.flow import Label
 
-STUB = re.compile(r"\[v\d+: text, [\d,]+ characters from [^\[\]]*; not shown\]")
+STUB = re.compile(r"\[(v\d+): (?:hidden|text, [\d,]+ characters from [^\[\]]*; not shown)\]")
 NAMES = re.compile(r"\$\{(v\d+)\}")  # of values, in a text
 
 
@@ -35,9 +35,11 @@ class Page:
     inside: str = ""
 
     def stub(self) -> str:
-        """Return what stands in the window in place of a hidden text."""
-        where = ", ".join(self.label.kinds) or self.source
-        return f"[{self.id}: text, {len(self.text):,} characters from {where}; not shown]"
+        """Return what stands in the window in place of a hidden text; within another page, its name only: the
+        field it stands in says what it is."""
+        if self.inside:
+            return f"[{self.id}: hidden]"
+        return f"[{self.id}: text, {len(self.text):,} characters from {self.source}; not shown]"
 
     def shown(self) -> dict[str, Any]:
         """Return the message that the model reads: its text, or a stub when that is hidden."""

@@ -7,8 +7,9 @@ need not raise. If the window is too full then, units leave it, the least worth 
 some air; so most turns change nothing at its beginning, and what the engine has read of it stays valid. What
 a tool returned warms, but never brings anything back: it is not trusted to steer.
 
-When all that may leave has left and the window is still too full, pinned pages leave, then the middle of the
-newest page.
+When all that may leave has left and the window is still too full, pinned pages leave, then those parts of the
+newest page that have least to do with its first paragraph and its last line, where questions stand; of parts
+that have nothing to do with them, the middle first.
 """
 
 import functools
@@ -20,14 +21,14 @@ from typing import Any
 from twofold.base.errors import TwofoldError
 from twofold.kernel.flow import Ring
 from twofold.kernel.pagers import Frame, Policy
-from twofold.kernel.pages import Page
+from twofold.kernel.pages import STUB, Page
 from twofold.kernel.ram import Part, Ram, parts
 from twofold.kernel.recall import Index
 from twofold.kernel.window import Message, Unit, render, rounds
 
 Count = Callable[[Sequence[Message]], int]
 
-AIR = 0.25  # of the window is free after units had to leave
+AIR = 0.25  # of the window, but for its instructions, is free after units had to leave
 RELEVANT = 0.2  # the least score of a part that a page has to do with,
 BESIDE_BEST = 0.4  # and the least share of the best part's score
 MOST = 8  # parts that a page has to do with
@@ -53,6 +54,7 @@ class Plan:
         self._rounds = [one for turn in rounds(pages) for one in turn if one.pages]
         self._new = pages[max(ram.read, len(pages) - _LOOKED_AT) :]
         self._called: set[str] = set()  # parts that are asked for now
+        self._scores: dict[str, float] = {}  # of a long new page, how much its parts have to do with its ends
         self.change: dict[str, Any] = {}
 
     @functools.cached_property
@@ -93,6 +95,7 @@ class Plan:
         for page in self._new:
             if page.hidden or page.kind == "instructions":
                 continue
+            self._scores |= _within(page, index)
             scores = self._related(page, index)
             for name, score in list(scores.items())[:MOST]:
                 # What has to do with many is shared among them, as a look at many is a short look at each.
@@ -129,7 +132,8 @@ class Plan:
         text = page.text
         if page.message and page.message.get("tool_calls"):
             text += json.dumps(page.message["tool_calls"], ensure_ascii=False)
-        named = {name: 1.0 for name in NAMED.findall(text) if name in before}
+        asked = set(NAMED.findall(text))
+        named = {name: 1.0 for name in before if name in asked or asked & set(STUB.findall(before[name]))}
         if len(text) > 2 * QUESTION:
             text = f"{text[:QUESTION]} {text[-QUESTION:]}"
         hits = index.search(text, 8 * MOST, among=before.keys())
@@ -164,7 +168,7 @@ class Plan:
         if over <= 0:
             return
         may, should_not = self._leaving()
-        self._let_go(may, int(self._room * (1 - AIR)))
+        self._let_go(may, int(self._room - AIR * (self._room - self._fixed())))
         self._let_go(should_not, self._room)
         if self.total > self._room:
             raise TwofoldError(
@@ -174,14 +178,24 @@ class Plan:
         why = f"{self._name}: the window was {over:,} tokens too full for {self._room:,}"
         self._changes(why={**self.change.get("why", {}), "out": why})
 
+    def _fixed(self) -> int:
+        """Return the tokens of the instructions, and of the tools that are told with them."""
+        first = [message for message in self.messages[:1] if message["role"] == "system"]
+        return min(self._room, self._count(first)) if first else 0
+
     def _let_go(self, units: list[Unit], goal: int) -> None:
         """Let the first of these units leave, until the window has `goal` tokens or none is left."""
         units.reverse()
         while units and self.total > goal:
             need, leaving = self.total - goal, set(self.change.get("out", ()))
+            must, skipped = self.total - self._room, list[Unit]()
             while units and need > 0:
                 unit = units.pop()
-                need -= _cost(unit)
+                cost = _cost(unit)
+                if must <= 0 and cost > need:
+                    skipped.append(unit)  # there is room by now, and air is not worth a large unit
+                    continue
+                need, must = need - cost, must - cost
                 leaving |= {part.id for part in unit}
                 gone = {part.page.id for part in unit}  # and what stands beside them
                 leaving |= {name for name, beside in self._now.back.items() if beside in gone}
@@ -189,6 +203,8 @@ class Plan:
                 name: beside for name, beside in self.change.get("back", {}).items() if name not in leaving
             }
             self._changes(tick=len(self._rounds), room=self._room, out=sorted(leaving), back=back)
+            if self.total > self._room:  # it was only about as many tokens
+                units += reversed(skipped)
 
     def _leaving(self) -> tuple[list[Unit], list[Unit]]:
         """Return the units that may leave, the least worth keeping first, and those that leave at worst."""
@@ -202,7 +218,7 @@ class Plan:
                 rank = max(_rank(part, newest, self._now, self._called) for part in here)
                 middle = len(parts(here[0].page)) / 2  # of the newest, what is between its ends leaves first
                 worth = (
-                    abs(here[0].number - middle)
+                    self._scores.get(here[0].id, 0.0) + 1e-6 * abs(here[0].number - middle)
                     if rank > 1
                     else self._policy.keep(self._frame(here, born, now))
                 )
@@ -225,9 +241,19 @@ class Plan:
         last = max(use.last for use in uses)
         came = last if here[0].id in self._now.back else born
         return Frame(
-            order=born, tokens=sum(size(part.text) for part in here), age=now - came,
+            order=born, tokens=_cost(here), age=now - came,
             idle=now - max(came, last), heat=max(use.now(now) for use in uses),
         )  # fmt: skip
+
+
+def _within(page: Page, index: Index) -> dict[str, float]:
+    """Return how much the parts of a long page have to do with its ends, which themselves stay longest."""
+    names = [part.id for part in parts(page)]
+    if len(names) < 4:
+        return {}
+    first, last = page.text.partition("\n\n")[0], page.text.rpartition("\n")[2]
+    text = f"{first[:QUESTION]} {last[-QUESTION:]}"
+    return {hit.id: hit.score for hit in index.search(text, len(names), among=names)} | {names[-1]: 2.0}
 
 
 def _adds(text: str, part: str) -> float:

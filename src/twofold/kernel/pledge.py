@@ -18,6 +18,9 @@ dates are *bounded*: a datum, not a letter to anybody. So is a name that nobody 
 no other: one word can be a stranger's, or a secret in other letters. {"one_of": […]} is as fixed as its
 list, {"each": …} a list of any length.
 "times" is 1 where nothing is said; the answer is free where there is none.
+
+Short forms, for windows that are small: {"bank_read": {"n": {"open": "integer"}}, "times": 3} names the
+function by its key; "calculator 12" is 12 calls with any arguments, each piece open for any text.
 """
 
 import re
@@ -55,14 +58,17 @@ class Fit:
 
 @dataclass(frozen=True, kw_only=True)
 class Item:
-    """A call that is pledged: its function by the name models call it by, and patterns of its arguments."""
+    """A call that is pledged: its function by the name models call it by, and patterns of its
+    arguments; None: any."""
 
     function: str
-    arguments: Mapping[str, Any] = field(default_factory=dict)
+    arguments: Mapping[str, Any] | None = field(default_factory=dict)
     times: int = 1
 
     def fits(self, arguments: Mapping[str, Any]) -> Mapping[str, Fit] | None:
         """Return how each leaf of a call's arguments fits, by its path; None when the call is another one."""
+        if self.arguments is None:
+            return {path: Fit("text", "{text}", spell(value)) for path, value in flat(dict(arguments))}
         found = _fits(dict(self.arguments), dict(arguments), "")
         return None if found is None else dict(found)
 
@@ -96,16 +102,31 @@ class Pledge:
         """Return the pledge of a record. Raises UsageError when it is none."""
         items = []
         for call in record.get("calls", ()):
-            if not isinstance(call, Mapping) or not isinstance(call.get("function"), str):
-                raise UsageError("A pledge is a list of calls, each with the name of its function.")
-            arguments, times = call.get("arguments", {}), call.get("times", 1)
-            if not isinstance(arguments, Mapping) or not isinstance(times, int) or times < 1:
-                raise UsageError(f"The pledge of {call['function']} has no arguments, or no number of times.")
+            name, arguments, times = _spelled(call)
+            if (
+                not (arguments is None or isinstance(arguments, Mapping))
+                or type(times) is not int
+                or times < 1
+            ):
+                raise UsageError(f"The pledge of {name} has no arguments, or no number of times.")
             for _, wrong in _faults(arguments):
-                raise UsageError(f"The pledge of {call['function']}: {wrong}")
-            items.append(Item(function=call["function"], arguments=arguments, times=times))
+                raise UsageError(f"The pledge of {name}: {wrong}")
+            items.append(Item(function=name, arguments=arguments, times=times))
         found = Label.of(record["label"]) if label is None else label
         return Pledge(items=tuple(items), label=found, answer=record.get("answer"))
+
+
+def _spelled(call: Any) -> tuple[str, Any, Any]:
+    """Return function, arguments (None: any) and times of a pledged call, in whichever form it is written."""
+    if isinstance(call, str) and (found := re.fullmatch(r"([\w.-]+)(?: (\d{1,6}))?", call)):
+        return found[1], None, int(found[2] or 1)
+    if isinstance(call, Mapping):
+        if isinstance(name := call.get("function"), str):
+            return name, call.get("arguments", {}), call.get("times", 1)
+        names = [name for name in call if name != "times"]
+        if len(names) == 1 and names[0] not in ("arguments", "function"):
+            return names[0], call[names[0]], call.get("times", 1)
+    raise UsageError("A pledge is a list of calls, each with the name of its function.")
 
 
 def like(

@@ -34,8 +34,8 @@ class Question:
 class Request:
     """A system call on its way. inside: the call that makes it, if it is nested. verdict: the policy's, then
     the user's. begun: it was begun at least once; owner: by whom last, "" once it was left in good order.
-    answers: what the user answered to its questions. child: the process it waits for. value: what it
-    returned."""
+    answers: what the user answered to its questions. child: the process it waits for; heard: what those
+    before it answered, {text, label}. value: what it returned."""
 
     id: str
     name: str
@@ -46,6 +46,7 @@ class Request:
     owner: str = ""
     answers: tuple[str, ...] = ()
     child: int = 0
+    heard: tuple[Mapping[str, Any], ...] = ()
     returned: bool = False
     value: Any = None
     error: str | None = None
@@ -281,6 +282,15 @@ def _began(state: State, event: Event) -> State:
 @means("waits")
 def _waits(state: State, event: Event) -> State:
     return with_call(state, event.body["call"], child=event.body["child"])
+
+
+@means("heard")
+def _heard(state: State, event: Event) -> State:
+    """One child has answered, and the call is gone on with for the next."""
+    body = event.body
+    heard = (*state.calls[body["call"]].heard, {"text": body["text"], "label": body["label"]})
+    state = replace(state, spent=state.spent.add(**body["spent"]))
+    return with_call(state, body["call"], child=0, heard=heard)
 
 
 @means("returned")

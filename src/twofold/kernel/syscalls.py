@@ -172,12 +172,18 @@ class Syscalls:
         text, label = quoted(child.answer, child)
         returned, error = Returned(value=text), None
         spent = {name: value for name, value in vars(child.spent).items() if value is not None}
-        answered = getattr(self._own.get(request.name), "answered", None)
+        own = self._own.get(request.name)
         try:
             if child.exit != "done":
                 raise DeviceError(f"The child ended: {child.exit}.")
-            if answered:
-                returned = answered(request.arguments, text, label)
+            if own is not None and hasattr(own, "answered"):
+                if own.unread(request.arguments, len(request.heard) + 1):
+                    body = {"call": request.id, "text": text, "label": label.record(), "spent": spent}
+                    process.write("heard", body, fact=True)
+                    return
+                texts = [*(one["text"] for one in request.heard), text]
+                label = join([label, *(Label.of(one["label"]) for one in request.heard)])
+                returned = own.answered(request.arguments, texts, label)
                 label = returned.label or label
         except DeviceError as failure:
             returned, error = Returned(value=None, text=f"error: {failure}"), str(failure)

@@ -148,6 +148,8 @@ def _listed(gone: Sequence[Round], stub: Stub, room: int, size: Callable[[str], 
 def _named(page: Page, stub: Stub) -> str:
     """Return what the list says of a page. It may stand among the instructions, so what strangers had a part
     in is not quoted there."""
+    if page.hidden:
+        return f"{len(page.text):,} characters, hidden"
     if page.label.ring is Ring.TOOL:
         return f"{len(page.text):,} characters from {', '.join(sorted(page.label.sources)) or page.source}"
     return stub(parts(page)[0])

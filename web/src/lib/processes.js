@@ -94,6 +94,7 @@ export function told({ kind, body }) {
       return { kind: "note", title: `Memory: ${title.join("; ")}` };
     }
     case "began":
+    case "heard":
       return null;
     default:
       return { kind: "note", title: kind, detail: brief(body, 400) };

@@ -11,6 +11,7 @@ FUNCTION = Function(
     name="pledge",
     description=(
         "Say which calls you will make, before you read what is from outside; nothing else is possible then. "
+        'Each is {NAME: ARGUMENTS, "times": 2}, or "NAME 12" for any arguments. '
         'An argument is fixed, or open: {"open": "number"}, {"like": "Dinner at {text}"}. '
         "Types: number, integer, boolean, date, name, text."
     ),
@@ -19,15 +20,7 @@ FUNCTION = Function(
         "properties": {
             "calls": {
                 "type": "array",
-                "items": {
-                    "type": "object",
-                    "properties": {
-                        "function": {"type": "string"},
-                        "arguments": {"type": "object"},
-                        "times": {"type": "integer"},
-                    },
-                    "required": ["function"],
-                },
+                "items": {"type": ["object", "string"]},
             },
             "answer": {"type": "string"},
         },

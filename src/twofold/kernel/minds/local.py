@@ -1,7 +1,8 @@
 """A model on this machine: many processes share one engine, and what they have read in common
 (run/batcher.py).
 
-Calls of tools are written under a grammar, so a malformed one is impossible. A fork's prompt begins as its
+Calls of tools are written under a grammar, so a malformed one is impossible; to a small window the tools are
+told in a few words (kernel/brief.py). A fork's prompt begins as its
 parent's does, and what the engine holds of that is not read again.
 """
 
@@ -10,6 +11,7 @@ from collections.abc import Sequence
 
 from twofold import run
 from twofold.base.errors import UsageError
+from twofold.kernel.brief import Teller
 from twofold.kernel.minds import Message, Said, Turn
 from twofold.run import catalogue
 from twofold.run.batcher import Ask, Batcher
@@ -33,7 +35,7 @@ class Local:
         if not template:
             raise UsageError("This model has no chat template: it cannot run processes.")
         self._calls = "tools" in template
-        self._counts = threading.local()
+        self._counts, self._teller = threading.local(), Teller(self._tokenizer, self.context)
 
     def tokens(self, text: str) -> int:
         """Return how many tokens a text has."""
@@ -96,9 +98,7 @@ class Local:
         """Return what stands before the answer. The last one asked for is kept: it is counted, then read."""
         key = (list(messages), list(tools))
         if getattr(self._counts, "key", None) != key:
-            self._counts.ids = self._tokenizer.chat(
-                list(messages), tools=list(tools) or None, add_generation_prompt=True, enable_thinking=False
-            )
+            self._counts.ids = self._teller.ids(messages, tools)
             self._counts.key = key
         return list(self._counts.ids)
 
