@@ -1,6 +1,6 @@
 """The model in the box: its whole life, from a folder of data to the file that ships inside the package.
 
-    python recipes/box.py --data ../shared/data --out src/twofold/box --flops 4.7e15
+    python recipes/box.py --data ../shared/data --out src/twofold/box --flops 2.29e15
 
 prepares the data (box_data.py) and a tokenizer, pretrains on a stream of text (box_stream.py), tunes the
 model on conversations that programs write (box_talk.py and its neighbours), lets it prefer right answers to
@@ -48,11 +48,12 @@ from twofold.train import (
 )
 from twofold.train.dial import ShapeConfig
 from twofold.train.finetune import open_parent
+from twofold.train.guard import GuardConfig
 from twofold.train.schedule import ScheduleConfig
 from twofold.train.step import flops_per_token
 
 STAGES = ("data", "base", "tuned", "preferred", "improved", "card")
-SHARES = {"base": 0.72, "tuned": 0.20}  # of the operations; the rest is for what comes after
+SHARES = {"base": 0.55, "tuned": 0.35}  # of the operations; the rest is for what comes after
 TUNED_TOKENS = 8192  # of a step of tuning, at most
 REACHED = 0.6  # of the peak: what a step of such a model reaches on a CPU (docs/train.md)
 MOST_BYTES = 30_000_000
@@ -72,7 +73,7 @@ class Life:
     work: Path
     shape: ShapeConfig
     flops: float
-    window: int = 2048
+    window: int = 2560
     steps: int | None = None
     tiers: tuple[int, ...] = box_data.TIERS
     shards: int = 5
@@ -181,6 +182,7 @@ def read_books(life: Life, stream: Path, console: Console) -> Path:
     config = PretrainConfig(
         corpus=stream, out=folder, name="twofold-box-base", license="MIT", steps=steps, batch=rows,
         shuffle=False, schedule=ScheduleConfig(decay=box_stream.MIXED), device=life.device,
+        guard=GuardConfig(window=0),  # where the mixture begins the loss leaps, and that is no accident
         threads=life.threads, compiled=not life.eager and (life.device == "cuda" or machine.compiler()),
         model=life.shape,
     )  # fmt: skip
@@ -263,7 +265,7 @@ def options() -> Life:
     add("--out", type=Path, default=Path("runs/box/out"), help="for model.gguf and card.md (%(default)s)")
     add("--work", type=Path, default=Path("runs/box"), help="for all that comes before (%(default)s)")
     budget = parser.add_mutually_exclusive_group()
-    budget.add_argument("--flops", type=float, default=4.7e15, help="for all stages (%(default).2g)")
+    budget.add_argument("--flops", type=float, default=2.29e15, help="for all stages (%(default).3g)")
     budget.add_argument("--time", help="such as 5h: as many operations as a quiet machine does in it")
     budget.add_argument("--steps", type=int, help="of pretraining; the other stages follow by their shares")
     add("--until", choices=STAGES, default=STAGES[-1], help="stop after this stage")
@@ -277,7 +279,7 @@ def options() -> Life:
     add("--rounds", type=int, default=30, help="of learning from rewards (%(default)s; 0 leaves it out)")
     add("--context", type=int, default=1024, help="tokens in a row of pretraining (%(default)s)")
     add("--research", type=int, default=box_data.STEPS, help="steps of the talk's demo (%(default)s)")
-    add("--window", type=int, default=2048, help="of the model that ships (%(default)s)")
+    add("--window", type=int, default=2560, help="of the model that ships (%(default)s)")
     add("--depth", type=int, default=6, help="layers (%(default)s)")
     add("--width", type=int, default=384, help="(%(default)s)")
     add("--rows", type=int, help="of a step of pretraining (default: follows from the budget)")
@@ -291,21 +293,10 @@ def options() -> Life:
     flops = said.flops
     if said.time is not None:
         flops = kept_flops(said.work / "budget.json", said.time, said.device, said.threads)
-    same = (
-        "data",
-        "out",
-        "work",
-        "shards",
-        "talks",
-        "research",
-        "device",
-        "threads",
-        "rows",
-        "steps",
-        "eager",
-    )
+    same = ("data", "out", "work", "shards", "talks", "research", "device", "threads", "rows", "steps")
+    also = ("eager", "prefer", "rounds", "remix", "until", "window")
     return Life(
-        **{name: getattr(said, name) for name in (*same, "prefer", "rounds", "remix", "until", "window")},
+        **{name: getattr(said, name) for name in (*same, *also)},
         tiers=box_data.numbers(said.tiers), flops=flops, shape=shape,
     )  # fmt: skip
 

@@ -26,6 +26,7 @@ from typing import Any
 
 import box_calls
 import box_chat
+import box_devices
 import box_dialogues
 import box_passages
 import box_rounds
@@ -52,15 +53,16 @@ STEPS = 3000  # of the talk's demo
 TABLES = ("cia-factbook",)  # lists of figures, which are no prose
 # How much of what is read in tuning is of each kind.
 WEIGHTS = {
-    "own": 0.14, "fables": 0.01, "dictionary": 0.03, "reading": 0.05, "trivia": 0.02, "questions": 0.05,
-    "calls": 0.09, "sums": 0.07, "rounds": 0.08, "passages": 0.07, "unknown": 0.05, "thinking": 0.05,
-    "chats": 0.05, "plans": 0.16, "readings": 0.08,
+    "own": 0.10, "fables": 0.005, "dictionary": 0.02, "reading": 0.03, "trivia": 0.005, "questions": 0.03,
+    "calls": 0.08, "sums": 0.05, "rounds": 0.05, "passages": 0.06, "unknown": 0.05, "thinking": 0.05,
+    "chats": 0.05, "devices": 0.08, "plans": 0.24, "readings": 0.10,
 }  # fmt: skip
 # Programs that write conversations, and how many of them for each one of small talk.
 PROGRAMS: dict[str, tuple[Callable[[random.Random, Side], Talk], float]] = {
     "calls": (box_calls.talk, 0.6), "sums": (box_sums.talk, 0.6), "rounds": (box_rounds.talk, 0.3),
     "passages": (box_passages.from_passage, 0.6), "unknown": (box_unknown.talk, 0.8),
     "thinking": (box_thinking.talk, 0.6), "chats": (box_chat.talk, 0.5),
+    "devices": (box_devices.talk, 0.3),
 }  # fmt: skip
 OWN = {
     "title": "Conversations made by a program",

@@ -9,6 +9,7 @@ Not covered: devices that change something; the demo's are in box_research.py.
 
 import datetime
 import functools
+import json
 import random
 import tempfile
 from collections.abc import Callable, Mapping
@@ -37,7 +38,7 @@ HELD = (
     ("calculator", "convert"),
     ("calculator", "convert", "clock"),
 )
-ZONES = ("UTC", "Europe/Paris", "Europe/London", "America/New_York", "Asia/Tokyo", "Australia/Sydney")
+WHOLE = 2000  # characters of schemas that are about a quarter of the window of the model in the box
 
 
 @functools.cache
@@ -160,11 +161,12 @@ def talk(rng: random.Random, side: Side = "train") -> Talk:
             continue
     if not messages:
         return talk(rng, side)
-    # As the kernel does: whole schemas where they are few (kernel/brief.py), else a line for each.
-    if len(tools) == 1:
+    # As the kernel does (kernel/brief.py): whole schemas where they take a quarter of the window at most.
+    if len(json.dumps(tools)) <= WHOLE:
         before = [{"role": "system", "content": instructions}] if instructions else []
         return Talk("devices", [*before, *messages], schemas=tools)
-    return Talk("devices", [brief.before(instructions, tools), *messages])
+    told = {"role": "system", "content": brief.below(instructions, tools)}
+    return Talk("devices", [told, *messages])
 
 
 def _moment(rng: random.Random) -> datetime.datetime:

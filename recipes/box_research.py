@@ -40,7 +40,7 @@ from twofold.tokens.conversation import check
 
 STEPS = 3000
 READINGS = 8  # of one study
-CONTEXT = 2048
+CONTEXT = 2560
 TRIES = 4  # sites
 _NAMES = re.compile(r"\bv\d+\b")
 Record = dict[str, Any]

@@ -72,8 +72,8 @@ def test_box_lives_up_to_a_stage_and_goes_on_from_there(life: box.Life, tmp_path
     recipe = read_recipe(tmp_path / "work/tuned")
     assert len(recipe.settings["weights"]) == len(box_data.WEIGHTS) - 2, "but for the talk's demo"
     assert recipe.plan["steps"] == life.tuning()[0]
-    assert recipe.plan["context"] == life.window == 2048
-    assert load(tmp_path / "work/tuned/model.gguf").config.context == 2048
+    assert recipe.plan["context"] == life.window == 2560
+    assert load(tmp_path / "work/tuned/model.gguf").config.context == 2560
 
 
 def test_a_budget_is_shared_by_the_stages(life: box.Life) -> None:

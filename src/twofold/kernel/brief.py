@@ -34,11 +34,9 @@ class Teller:
         told in the messages."""
         if not tools or self._whole(json.dumps(tools)):
             return list(messages), list(tools) or None
-        text = f"Functions:\n{signatures(tools)}\n{_HOW}"
         if messages and messages[0]["role"] in ("system", "developer"):
-            first = {**messages[0], "content": f"{messages[0]['content']}\n\n{text}"}
-            return [first, *messages[1:]], None
-        return [{"role": "system", "content": text}, *messages], None
+            return [{**messages[0], "content": below(messages[0]["content"], tools)}, *messages[1:]], None
+        return [{"role": "system", "content": below("", tools)}, *messages], None
 
     def ids(self, messages: Sequence[Message], tools: Sequence[Message]) -> list[int]:
         """Return the tokens of a conversation, with what stands before the answer."""
@@ -51,9 +49,11 @@ class Teller:
         return len(chat(probe, tools=json.loads(tools))) - len(chat(probe)) <= self._context // SHARE
 
 
-def signatures(tools: Sequence[Message]) -> str:
-    """Return a line for each function."""
-    return "\n".join(signature(tool.get("function", tool)) for tool in tools)
+def below(instructions: str, tools: Sequence[Message]) -> str:
+    """Return instructions with a line for each function below them."""
+    lines = [signature(tool.get("function", tool)) for tool in tools]
+    text = "\n".join(["Functions:", *lines, _HOW])
+    return f"{instructions}\n\n{text}" if instructions else text
 
 
 def signature(function: Mapping[str, Any]) -> str:

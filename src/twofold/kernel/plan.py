@@ -279,7 +279,7 @@ def _rank(part: Part, newest: Collection[str], ram: Ram, called: Collection[str]
     return 1 if part.page.pinned or asked_for else 0
 
 
-def _cost(unit: Unit) -> int:
+def _cost(unit: Sequence[Part]) -> int:
     """Return about how many tokens leave with a unit: its text, and the frames of its messages."""
     calls = [
         part.page.message["tool_calls"]

@@ -19,7 +19,7 @@ from twofold.base.registry import Registry
 PAGERS = Registry(
     "twofold.kernel.pagers", "pager", requires=("DESCRIPTION", "keep", "stub", "LISTED", "RECALLED")
 )
-DEFAULT = "heat"
+DEFAULT = "lru"
 
 
 @dataclass(frozen=True, kw_only=True)
