@@ -1,8 +1,8 @@
 """The talk's demo: a company's funding rounds, found, completed, plotted and drawn by the researcher app.
 
-    python recipes/talk_demo.py                      by a planner that is a program and says so
-    (demo_mind.py) python recipes/talk_demo.py --model NAME         by a model: as for `twofold run`, or a
-    name of kernels.toml python recipes/talk_demo.py --seed 7 --company 2 --until 2026 --out runs/demo
+    python recipes/talk_demo.py                      by a planner that is a program and says so (demo_mind.py)
+    python recipes/talk_demo.py --model NAME         by a model: as for `twofold run`, or of kernels.toml
+    python recipes/talk_demo.py --seed 7 --company 2 --until 2026 --out runs/demo
 
 A small site of companies that never were is served on this machine (company_site.py); nothing else is
 reached. Some of its pages tell their reader to do something else, and a second server notes whether
@@ -32,16 +32,13 @@ from twofold.kernel import minds
 from twofold.kernel.device import Device
 from twofold.kernel.journal import Event
 from twofold.kernel.minds import Mind
-from twofold.kernel.pager import Paging
 from twofold.kernel.policy import Rules
 from twofold.kernel.process import Budget, State, quoted
 from twofold.kernel.system import System, Watcher
 
 UNTIL = 2025
 SECONDS = 900.0
-LIMITS = Budget(
-    tokens=120_000, calls=40
-)  # of a model: about three times what a study takes that comes out right
+LIMITS = Budget(tokens=120_000, calls=40)  # of a model: about three times what a good study takes
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,7 +88,7 @@ def study(
     """Let the researcher carry out a task; whoever is asked for leave says no. `limits`: instead of the
     app's. Raises TwofoldError."""
     opened = devices()
-    system = System(folder, minds=lambda name: mind, devices=opened, policy=Rules(), pager=Paging("lru"))
+    system = System(folder, minds=lambda name: mind, devices=opened, policy=Rules())
     system.watch(watch)
     try:
         program = shelf.find("researcher").program(task)
