@@ -58,17 +58,30 @@ def card(life: Any, tuned: dict[str, Any], rounded: Path) -> dict[str, Any]:
     made = box_data.build(
         life.data, life.work / "data", tiers=life.tiers, shards=life.shards, talks=life.talks
     )
-    measured = scores(life.work / "base", life.work / "data/text/val.jsonl.zst")
     others = box_published.published(life.data)
+    measured, asked = of_base(life, others)
     checked = box_check.check(rounded, seed=CARD_SEED, threads=life.threads, data=life.data)["scores"]
-    asked = [
-        *benchmarks(life.work / "base/model.gguf", life.data, others, "before tuning", life.threads),
-        *benchmarks(rounded, life.data, others, "as it ships", life.threads),
-    ]
+    asked = [*asked, *benchmarks(rounded, life.data, others, "as it ships", life.threads)]
     about = describe(life, tuned, made.credits, measured, [*samples(rounded)])
     about["scores"] = [*abilities(checked), *asked, *about["scores"]]
     about["notes"] += box_published.sources([one for one in others if asked])
     return about
+
+
+def of_base(
+    life: Any, others: list[box_published.Published]
+) -> tuple[dict[str, float], list[dict[str, Any]]]:
+    """Return the base model's bits per byte and its benchmarks; kept, since the base changes no more."""
+    base = life.work / "base/model.gguf"
+    made = box_data.once(
+        life.work / "base-scores.json",
+        {"base": sha256(base)},
+        lambda: [
+            scores(base.parent, life.work / "data/text/val.jsonl.zst"),
+            benchmarks(base, life.data, others, "before tuning", life.threads),
+        ],
+    )
+    return made[0], made[1]
 
 
 def benchmarks(
