@@ -182,6 +182,8 @@ def dressed(rng: random.Random, talk: Talk) -> dict[str, Any]:
     """Return the record of a conversation, now and then after a greeting or with instructions before it."""
     record = talk.conversation().record()
     messages = list(record["messages"])
+    if messages[0]["role"] == "system":  # it has its instructions
+        return record
     if rng.random() < 0.1:
         asked, answer = box_talk.talk(rng, "hello", "self", "can")
         messages = [*box_sets.messages([(asked, answer)]), *messages]
