@@ -1,6 +1,6 @@
 """The model in the box: its whole life, from a folder of data to the file that ships inside the package.
 
-    python recipes/box.py --data ../shared/data --out src/twofold/box --flops 2.29e15
+    python recipes/box.py --data ../shared/data --out src/twofold/box --flops 1.8e15
 
 prepares the data (box_data.py) and a tokenizer, pretrains on a stream of text (box_stream.py), tunes the
 model on conversations that programs write (box_talk.py and its neighbours), lets it prefer right answers to
@@ -53,7 +53,7 @@ from twofold.train.schedule import ScheduleConfig
 from twofold.train.step import flops_per_token
 
 STAGES = ("data", "base", "tuned", "preferred", "improved", "card")
-SHARES = {"base": 0.55, "tuned": 0.35}  # of the operations; the rest is for what comes after
+SHARES = {"base": 0.70, "tuned": 0.27}  # of the operations; the rest is for what comes after
 TUNED_TOKENS = 8192  # of a step of tuning, at most
 REACHED = 0.6  # of the peak: what a step of such a model reaches on a CPU (docs/train.md)
 MOST_BYTES = 30_000_000
@@ -265,7 +265,7 @@ def options() -> Life:
     add("--out", type=Path, default=Path("runs/box/out"), help="for model.gguf and card.md (%(default)s)")
     add("--work", type=Path, default=Path("runs/box"), help="for all that comes before (%(default)s)")
     budget = parser.add_mutually_exclusive_group()
-    budget.add_argument("--flops", type=float, default=2.29e15, help="for all stages (%(default).3g)")
+    budget.add_argument("--flops", type=float, default=1.8e15, help="for all stages (%(default).3g)")
     budget.add_argument("--time", help="such as 5h: as many operations as a quiet machine does in it")
     budget.add_argument("--steps", type=int, help="of pretraining; the other stages follow by their shares")
     add("--until", choices=STAGES, default=STAGES[-1], help="stop after this stage")
