@@ -28,7 +28,7 @@ from twofold.environments import TASKS, draw
 from twofold.measure.attempts import Scores, bootstrap, scores
 from twofold.parameters import ModelConfig, save_gguf
 from twofold.tokens import Tokenizer
-from twofold.train import ImproveConfig, improve, resume
+from twofold.train import ImproveConfig, improve, machine, resume
 from twofold.train.examples import solved
 from twofold.train.export import to_model
 from twofold.train.optimiser import OptimizerConfig
@@ -36,7 +36,7 @@ from twofold.train.rounds import MODES, evaluations, solver_rewards
 from twofold.train.transformer import Transformer
 
 TEXTS = 4000  # examples that the vocabulary is made from
-EVAL_EVERY = 15  # rounds
+EVAL_EVERY = 30  # rounds
 IMITATED = 128  # examples in a step
 # A model this small, of one thing only, takes larger steps than `twofold improve` would give one that talks.
 LEARNS = OptimizerConfig(muon_lr=0.02, embedding_lr=0.0133, head_lr=0.002, norm_lr=0.0067)
@@ -60,6 +60,7 @@ class Study:
     vocab: int = 640
     context: int = 128
     threads: int | None = None
+    compiled: bool = False
 
 
 def fresh(study: Study, task: ModuleType, seed: int, path: Path) -> None:
@@ -94,7 +95,8 @@ def life(study: Study, seed: int, console: Console) -> Path:
         ImproveConfig(
             model=model, task=study.task, out=folder, seed=seed, time=study.time, rounds=study.rounds,
             imitate=study.imitate, imitate_batch=IMITATED, test_problems=study.tests, eval_every=EVAL_EVERY,
-            threads=study.threads, compute="bfloat16", imitation_optimizer=LEARNS, optimizer=IMPROVES,
+            threads=study.threads, compute="bfloat16", compiled=study.compiled, engine_type="Q8_0",
+            imitation_optimizer=LEARNS, optimizer=IMPROVES,
         ),
         console=console,
     )  # fmt: skip
@@ -202,14 +204,14 @@ def main() -> int:
     parser.add_argument("--seeds", type=int, default=3, help="(%(default)s)")
     parser.add_argument("--rounds", type=int, default=150, help="of each seed (%(default)s)")
     parser.add_argument("--time", help="of each seed, instead of rounds: 25m")
-    parser.add_argument("--imitate", type=int, default=250_000, help="examples of the teacher (%(default)s)")
+    parser.add_argument("--imitate", type=int, default=500_000, help="examples of the teacher (%(default)s)")
     parser.add_argument("--tests", type=int, default=1000, help="unseen problems (%(default)s)")
     parser.add_argument("--threads", type=int, help="default: all cores")
     options = vars(parser.parse_args())
     if options["time"] is not None:
         options["rounds"] = None
     try:
-        print(study(Study(**options), Console(stderr=True)))
+        print(study(Study(**options, compiled=machine.compiler()), Console(stderr=True)))
     except KeyboardInterrupt:
         return 130
     except TwofoldError as error:

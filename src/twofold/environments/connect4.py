@@ -33,6 +33,7 @@ COLUMNS, ROWS = 7, 6
 NAMES = "abcdefg"
 OPENINGS = (4, 5, 6, 7, 8)  # random stones before the game begins
 SHOWN = range(4, 41)  # random stones in a position that the teacher shows
+SHARE = 0.25  # of the positions of a game of random stones
 _TOPS = tuple(1 << 7 * column + ROWS - 1 for column in range(COLUMNS))
 _TEXT = re.compile(r"\|(?: (?:-|[xo]{1,6})){7} \|")
 _COLUMN = tuple(((1 << ROWS) - 1) << 7 * column for column in range(COLUMNS))
@@ -49,7 +50,7 @@ def wins(stones: int) -> bool:
 
 def open_columns(all_stones: int) -> list[int]:
     """Return the columns that are not full, counted from 0."""
-    return [column for column in range(COLUMNS) if not all_stones & _TOPS[column]]
+    return [column for column, top in enumerate(_TOPS) if not all_stones & top]
 
 
 def dropped(all_stones: int, column: int) -> int:
@@ -122,23 +123,38 @@ def _scattered(chance: random.Random, stones: int) -> tuple[int, int]:
 
 
 def lessons(seed: int) -> Iterator[Episode]:
-    """Return positions in which the teacher shows what it would do, in an endless stream."""
+    """Return positions in which the teacher shows what it would do, in an endless stream.
+
+    Each game of random stones gives a few: playing one for every position would take most of the time.
+    """
     chance = random.Random(f"connect4 lessons {seed}")
     while True:
-        mover, other = _scattered(chance, chance.choice(SHOWN))
-        key = _key(mover, other)
-        if not wins(other) and split_of(key) == "train":
-            facts = {"mover": mover, "other": other, "first": True}
-            yield Game(Problem(spell(mover, other), key, facts), chance.getrandbits(32))
+        mover = other = 0
+        for stones in range(1, SHOWN.stop):
+            stone = dropped(mover | other, chance.choice(open_columns(mover | other)))
+            mover, other = other, mover | stone
+            if wins(other):
+                break
+            if stones not in SHOWN or chance.random() > SHARE:
+                continue
+            key = _key(mover, other)
+            if split_of(key) == "train":
+                facts = {"mover": mover, "other": other, "first": True}
+                yield Game(Problem(spell(mover, other), key, facts), chance.getrandbits(32))
 
 
 def _key(a: int, b: int) -> str:
     """Return what a position has in common with its mirror image, and with itself with the sides swapped."""
-    return str(min((a, b), (b, a), (_mirrored(a), _mirrored(b)), (_mirrored(b), _mirrored(a))))
+    c, d = _mirrored(a), _mirrored(b)
+    return str(min((a, b), (b, a), (c, d), (d, c)))
 
 
 def _mirrored(stones: int) -> int:
-    return sum((stones >> 7 * column & 63) << 7 * (COLUMNS - 1 - column) for column in range(COLUMNS))
+    turned = stones & 63
+    for _ in range(COLUMNS - 1):
+        stones >>= 7
+        turned = turned << 7 | stones & 63
+    return turned
 
 
 class Game(Episode):

@@ -57,7 +57,9 @@ class ImproveConfig:
 
     `time`: for everything; or `rounds`. A round: `group` attempts at each of `problems`, then `updates`
     steps. `imitate`: so many of the solver's turns are learned first, `imitate_epochs` times over.
-    `engine_type`: as what the engine holds the weights while it writes answers.
+    `engine_type`: as what the engine holds the weights while it writes answers. `compiled`: blocks go through
+    torch's compiler, which takes half a minute and needs a C++ compiler; worth it in long runs whose turns are
+    of about one length, since each length is compiled anew.
     """
 
     model: Path
@@ -87,6 +89,7 @@ class ImproveConfig:
     sequences: int = 64
     device: Literal["cpu", "cuda"] = "cpu"
     compute: Literal["bfloat16", "float32"] = "float32"
+    compiled: bool = False
     threads: int | None = None
     file_type: Literal["Q8_0", "F16", "F32", "BF16", "Q4_0"] = "Q8_0"
     optimizer: OptimizerConfig = RATES
@@ -152,6 +155,8 @@ def _run(folder: Path, watch: Watch) -> Improved:
     net: Transformer = from_model(parent, compute=getattr(torch, config.compute)).to(config.device)
     examples = _examples(config, folder, task, parent, watch)
     plan = _plan(config, len(examples) if examples else 0, threads, time.monotonic() - began)
+    if config.compiled:
+        net.compile_blocks()
     watch.say(_spell(config, plan, parent))
     one = Rounds(net, task, parent.tokenizer, examples, plan, folder, watch)
     if one.resume() and not one.finished:

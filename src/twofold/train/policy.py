@@ -33,7 +33,8 @@ from twofold.train.transformer import Transformer
 
 Method = Literal["grpo", "expert"]
 TRUNCATION = 2.0
-ROW = 128  # tokens; longer turns make longer rows
+ROW = 128  # tokens in a row that several turns share; longer turns make longer rows
+ALIKE = 0.9  # turns this full of their longest one get a row each
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,10 +63,25 @@ class Packed:
     old_A: Tensor | None = None  # noqa: N815
 
 
-def pack(samples: Sequence[Sample], *, rows: int, most: int, separator: int) -> Iterator[Packed]:
-    """Yield the samples in the order given, `rows` rows at a time; a row is at most `most` tokens long."""
+def row_length(samples: Sequence[Sample], most: int) -> int:
+    """Return how long the rows of these turns shall be.
+
+    Turns of about one length get a row each: nothing is wasted, and attention looks no further than it must.
+    """
     longest = max(map(len, samples), default=0)
-    length = min(most, max(ROW, -(-longest // 64) * 64))
+    if sum(map(len, samples)) >= ALIKE * longest * len(samples):
+        return min(most, longest)
+    return min(most, max(ROW, -(-longest // 64) * 64))
+
+
+def pack(
+    samples: Sequence[Sample], *, rows: int, most: int, separator: int, even: bool = False
+) -> Iterator[Packed]:
+    """Yield the samples in the order given, `rows` rows at a time; a row is at most `most` tokens long.
+
+    `even`: the last ones, too, are filled up to `rows` with empty rows, so that all have one shape.
+    """
+    length = row_length(samples, most)
     table: list[list[Sample]] = []
     room = 0
     for sample in samples:
@@ -74,6 +90,8 @@ def pack(samples: Sequence[Sample], *, rows: int, most: int, separator: int) -> 
             room = length
         table[-1].append(sample)
         room -= len(sample)
+    if even:
+        table += [[] for _ in range(-len(table) % rows)]
     for start in range(0, len(table), rows):
         yield _fill(table[start : start + rows], length, separator)
 
@@ -104,15 +122,22 @@ def advantages(rewards: Sequence[float]) -> list[float]:
     return [(reward - mean) / deviation if deviation > 1e-6 else 0.0 for reward in rewards]
 
 
-def log_probabilities(net: Transformer, batch: Batch, temperature: float = 1.0) -> Tensor:
-    """Return the logarithms of the targets' probabilities [A], float32, row by row."""
+def log_probabilities(
+    net: Transformer, batch: Batch, temperature: float = 1.0, *, exact: bool = True
+) -> Tensor:
+    """Return the logarithms of the targets' probabilities [A], float32, row by row.
+
+    Without `exact` the head's product runs in the network's own dtype, as all others do: enough for learning
+    by heart, not for ratios to what the engine found.
+    """
     device = net.token_embd.device
     ids, targets, documents = (
         torch.from_numpy(array).to(device) for array in (batch.ids, batch.targets, batch.documents)
     )
     counted = targets != IGNORED
-    x_AD = net(ids, documents)[counted].float()
-    logits_AV = F.linear(x_AD, net.head) / temperature
+    x_AD = net(ids, documents)[counted]
+    logits_AV = F.linear(x_AD.float(), net.head) if exact else F.linear(x_AD, net.head.to(x_AD.dtype)).float()
+    logits_AV = logits_AV / temperature
     log_p_AV = logits_AV.log_softmax(-1)
     return log_p_AV.gather(1, targets[counted][:, None])[:, 0]
 

@@ -16,10 +16,19 @@ from torch import Tensor
 
 from twofold.base.errors import TwofoldError
 from twofold.train.optimiser import Optimiser, OptimizerConfig
-from twofold.train.policy import ROW, Method, Packed, Sample, Seen, Surrogate, log_probabilities, pack
+from twofold.train.policy import (
+    Method,
+    Packed,
+    Sample,
+    Seen,
+    Surrogate,
+    log_probabilities,
+    pack,
+    row_length,
+)
 from twofold.train.transformer import Transformer
 
-MICRO_TOKENS = 4096  # that go through the network at a time
+MICRO_TOKENS = 4608  # that go through the network at a time
 MICRO_LOGITS = 1 << 26  # that may exist at a time, where the vocabulary is large
 SEPARATOR = 0  # fills rows behind the last turn; nothing sees it
 
@@ -97,15 +106,17 @@ class Student:
         tokens = sum(len(sample.answer) for sample in samples)
         total = 0.0
         for micro in self._packed(samples):
-            loss = -log_probabilities(self.net, micro.batch).sum() / tokens
+            loss = -log_probabilities(self.net, micro.batch, exact=False).sum() / tokens
             loss.backward()  # type: ignore[no-untyped-call]
             total += float(loss.detach())
         return total, self._update(scale)
 
     def _packed(self, samples: Sequence[Sample]) -> Sequence[Packed]:
         tokens = min(MICRO_TOKENS, MICRO_LOGITS // self.net.config.vocab_size)
-        rows = max(1, tokens // max(ROW, max(map(len, samples))))
-        return list(pack(samples, rows=rows, most=self.net.config.context, separator=SEPARATOR))
+        most = self.net.config.context
+        rows = max(1, tokens // row_length(samples, most))
+        even = self.net.compiled and len(samples) > rows  # each shape is compiled anew
+        return list(pack(samples, rows=rows, most=most, separator=SEPARATOR, even=even))
 
     def _update(self, scale: float) -> float:
         norm = self.optimiser.step(scale)
