@@ -124,6 +124,17 @@ def test_packing_keeps_turns_whole_and_apart():
     torch.testing.assert_close(torch.cat(together), torch.cat(alone), atol=2e-6, rtol=0)
 
 
+def test_turns_of_about_one_length_get_a_row_each_and_empty_rows_change_nothing():
+    alike = [Sample([n, n + 1, n + 2], [n + 3] * (1 + (n > 1))) for n in range(5)]
+    packed = list(pack(alike, rows=2, most=44, separator=0, even=True))
+    assert [micro.batch.ids.shape for micro in packed] == [(2, 5)] * 3
+    net = network()
+    found = torch.cat([log_probabilities(net, micro.batch) for micro in packed])
+    (shared,) = pack([*alike, SAMPLES[1]], rows=9, most=44, separator=0)
+    assert shared.batch.ids.shape == (2, 44)
+    torch.testing.assert_close(found, log_probabilities(net, shared.batch)[:-3], atol=2e-6, rtol=0)
+
+
 def test_log_probabilities_are_of_the_tempered_softmax():
     net, sample = network(), SAMPLES[0]
     (micro,) = pack([sample], rows=1, most=64, separator=0)
