@@ -44,6 +44,21 @@ def test_adamw_equals_torchs():
     torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-6)
 
 
+def test_plain_steps_equal_torchs():
+    generator = torch.Generator().manual_seed(0)
+    ours = torch.nn.Parameter(torch.randn(7, 5, generator=generator))
+    theirs = torch.nn.Parameter(ours.detach().clone())
+    config = OptimizerConfig(plain_lr=0.4, clip=1e9)
+    optimiser = Optimiser({"blk.0.attn_q.weight": ours}, config, compute=torch.float32)
+    other = torch.optim.SGD([theirs], lr=0.2, momentum=0.9)
+    for _ in range(5):
+        gradient = torch.randn(7, 5, generator=generator)
+        ours.grad, theirs.grad = gradient.clone(), gradient.clone()
+        optimiser.step(0.5)
+        other.step()
+    torch.testing.assert_close(ours, theirs)
+
+
 def test_matrices_take_muon_and_steps_have_the_size_of_the_rate():
     parameter = torch.nn.Parameter(torch.zeros(32, 32))
     config = OptimizerConfig(**RATES)

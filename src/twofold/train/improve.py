@@ -57,9 +57,9 @@ class ImproveConfig:
 
     `time`: for everything; or `rounds`. A round: `group` attempts at each of `problems`, then `updates`
     steps. `imitate`: so many of the solver's turns are learned first, `imitate_epochs` times over.
-    `engine_type`: as what the engine holds the weights while it writes answers. `compiled`: blocks go through
-    torch's compiler, which takes half a minute and needs a C++ compiler; worth it in long runs whose turns are
-    of about one length, since each length is compiled anew.
+    `engine_type`: as what the engine holds the weights while it writes answers. `compiled`: blocks go
+    through torch's compiler, which takes half a minute and needs a C++ compiler; worth it in long runs whose
+    turns are of about one length, since each length is compiled anew.
     """
 
     model: Path

@@ -1,10 +1,14 @@
-"""Muon for matrices, AdamW for the rest.
+"""Muon for matrices, AdamW for the rest; or plain steps along the gradient for everything.
 
 Muon (Jordan et al. 2024, kellerjordan.github.io/posts/muon) keeps a running mean of the gradient and replaces
 it by the nearest matrix whose singular values are all about 1, found by a few Newton–Schulz steps: rare
 directions count as much as common ones. A step's size is then a property of the matrix's shape alone, so one
 learning rate holds across widths. Embeddings, the head and norms, whose rows are looked up or scale single
 channels, take AdamW (Loshchilov & Hutter 2019, arXiv:1711.05101).
+
+Both give every direction of a step about the same size, whatever the gradient says of it. Where the gradient
+is mostly chance, as with the rewards of whole games, that is mostly chance, too, and unlearns what the gradient
+had no quarrel with. `plain_lr` asks for gradient descent with momentum (Polyak 1964) instead.
 
 The state is plain tensors by parameter name, so that a checkpoint is a dictionary.
 
@@ -33,7 +37,10 @@ QUINTICS = (
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class OptimizerConfig:
-    """Learning rates are those of the stable phase; None means: the dial decides from width and batch."""
+    """Learning rates are those of the stable phase; None means: the dial decides from width and batch.
+
+    plain_lr: of gradient descent with `plain_momentum`, for all parameters; then the other rates are not used.
+    """
 
     muon_lr: float | None = None
     embedding_lr: float | None = None
@@ -46,9 +53,16 @@ class OptimizerConfig:
     eps: float = 1e-10
     weight_decay: float = 0.0
     clip: float = 1.0
+    plain_lr: float | None = None
+    plain_momentum: float = 0.9
 
     def __post_init__(self) -> None:
-        if not 0 <= self.muon_momentum < 1 or not 0 <= self.beta1 < 1 or not 0 < self.beta2 < 1:
+        momenta = self.muon_momentum, self.plain_momentum
+        if (
+            not all(0 <= momentum < 1 for momentum in momenta)
+            or not 0 <= self.beta1 < 1
+            or not 0 < self.beta2 < 1
+        ):
             raise ValueError("momentum and betas lie between 0 and 1.")
         if self.newton_schulz_steps < 1 or self.clip <= 0:
             raise ValueError("newton_schulz_steps and clip are above 0.")
@@ -62,17 +76,20 @@ class Optimiser:
     ) -> None:
         """Sort `parameters` (by GGUF name) into Muon's and AdamW's. `compute`: dtype of Newton–Schulz.
 
-        All learning rates of `config` must be numbers.
+        All learning rates of `config` must be numbers, or `plain_lr` alone.
         """
         rates = (config.muon_lr, config.embedding_lr, config.head_lr, config.norm_lr)
-        assert all(rate is not None for rate in rates), "the plan fills in the learning rates"
+        self.plain = config.plain_lr is not None
+        assert self.plain or all(rate is not None for rate in rates), "the plan fills in the learning rates"
         self.parameters, self.config, self.compute = dict(parameters), config, compute
         self.updates = 0
         self.groups: dict[tuple[int, ...], list[str]] = {}  # matrices of one shape go through together
         self.adam: dict[str, float] = {}
         self.state: dict[str, Tensor] = {}
         for name, parameter in self.parameters.items():
-            if name.startswith("blk.") and parameter.ndim == 2:
+            if self.plain:
+                self.state[f"{name}.momentum"] = torch.zeros_like(parameter)
+            elif name.startswith("blk.") and parameter.ndim == 2:
                 self.groups.setdefault(tuple(parameter.shape), []).append(name)
                 self.state[f"{name}.momentum"] = torch.zeros_like(parameter)
             else:
@@ -96,6 +113,9 @@ class Optimiser:
             return size
         factor = (self.config.clip / (norm + 1e-6)).clamp(max=1.0)
         self.updates += 1
+        if self.config.plain_lr is not None:
+            for name, gradient in gradients.items():
+                self._descend(name, gradient * factor, self.config.plain_lr * scale)
         for name, rate in self.adam.items():
             self._adamw(name, gradients[name] * factor, rate * scale)
         for names in self.groups.values():
@@ -107,6 +127,11 @@ class Optimiser:
         """Forget the gradients without learning from them."""
         for parameter in self.parameters.values():
             parameter.grad = None
+
+    def _descend(self, name: str, gradient: Tensor, rate: float) -> None:
+        momentum = self.local(self.state[f"{name}.momentum"])
+        momentum.mul_(self.config.plain_momentum).add_(gradient)
+        self.local(self.parameters[name]).add_(momentum, alpha=-rate)
 
     def _adamw(self, name: str, gradient: Tensor, rate: float) -> None:
         beta1, beta2, parameter = self.config.beta1, self.config.beta2, self.local(self.parameters[name])
