@@ -7,8 +7,8 @@ learning rate holds across widths. Embeddings, the head and norms, whose rows ar
 channels, take AdamW (Loshchilov & Hutter 2019, arXiv:1711.05101).
 
 Both give every direction of a step about the same size, whatever the gradient says of it. Where the gradient
-is mostly chance, as with the rewards of whole games, that is mostly chance, too, and unlearns what the gradient
-had no quarrel with. `plain_lr` asks for gradient descent with momentum (Polyak 1964) instead.
+is mostly chance, as with the rewards of whole games, so is the step, and it unlearns what the gradient had no
+quarrel with. `plain_lr` asks for gradient descent with momentum (Polyak 1964) instead.
 
 The state is plain tensors by parameter name, so that a checkpoint is a dictionary.
 
@@ -39,7 +39,7 @@ QUINTICS = (
 class OptimizerConfig:
     """Learning rates are those of the stable phase; None means: the dial decides from width and batch.
 
-    plain_lr: of gradient descent with `plain_momentum`, for all parameters; then the other rates are not used.
+    plain_lr: of gradient descent with `plain_momentum`, for all parameters; the others are not used then.
     """
 
     muon_lr: float | None = None
@@ -57,12 +57,8 @@ class OptimizerConfig:
     plain_momentum: float = 0.9
 
     def __post_init__(self) -> None:
-        momenta = self.muon_momentum, self.plain_momentum
-        if (
-            not all(0 <= momentum < 1 for momentum in momenta)
-            or not 0 <= self.beta1 < 1
-            or not 0 < self.beta2 < 1
-        ):
+        memories = self.muon_momentum, self.plain_momentum, self.beta1, self.beta2
+        if min(memories) < 0 or max(memories) >= 1 or not self.beta2:
             raise ValueError("momentum and betas lie between 0 and 1.")
         if self.newton_schulz_steps < 1 or self.clip <= 0:
             raise ValueError("newton_schulz_steps and clip are above 0.")
