@@ -41,7 +41,7 @@ IMITATED = 128  # examples in a step
 # A model this small, of one thing only, takes larger steps than `twofold improve` would give one that talks.
 LEARNS = OptimizerConfig(muon_lr=0.02, embedding_lr=0.0133, head_lr=0.002, norm_lr=0.0067)
 # What a round says is mostly chance, so steps go along the gradient: other ones unlearn the marks.
-IMPROVES = OptimizerConfig(plain_lr=4.0)
+IMPROVES = OptimizerConfig(plain_lr=1.0)
 COLOURS = {"greedy": "#c05621", "sampled": "#2b6cb0"}
 
 
