@@ -89,6 +89,11 @@ class Life:
     until: str = STAGES[-1]
 
     @property
+    def compiled(self) -> bool:
+        """Whether blocks go through torch's compiler."""
+        return not self.eager and (self.device == "cuda" or machine.compiler())
+
+    @property
     def model(self) -> ModelConfig:
         """The shape of the model."""
         assert self.shape.depth is not None and self.shape.vocab is not None
@@ -183,7 +188,7 @@ def read_books(life: Life, stream: Path, console: Console) -> Path:
         corpus=stream, out=folder, name="twofold-box-base", license="MIT", steps=steps, batch=rows,
         shuffle=False, schedule=ScheduleConfig(decay=box_stream.MIXED), device=life.device,
         guard=GuardConfig(window=0),  # where the mixture begins the loss leaps, and that is no accident
-        threads=life.threads, compiled=not life.eager and (life.device == "cuda" or machine.compiler()),
+        threads=life.threads, compiled=life.compiled,
         model=life.shape,
     )  # fmt: skip
     return pretrain(config, console=console).folder
@@ -212,7 +217,8 @@ def take_turns(life: Life, base: Path, console: Console) -> Path:
     config = FinetuneConfig(
         model=wide, data=tuple(map(str, files.values())), out=folder, name="twofold-box",
         weights=tuple(box_data.WEIGHTS[name] for name in files), steps=steps, batch=rows, patience=0,
-        device=life.device, threads=life.threads, file_type="F32",
+        eval_every=0, sample_every=0, device=life.device, threads=life.threads, compiled=life.compiled,
+        file_type="F32",
     )  # fmt: skip
     return finetune(config, console=console).folder
 

@@ -56,7 +56,7 @@ def test_an_app_says_what_it_is_and_what_it_may(web: Serving) -> None:
     assert {"assistant", "researcher", "coder"} <= set(listed)
     assert (listed["coder"]["installed"], listed["coder"]["signed"]) == (False, None)
     found = web.http.get("/twofold/apps/researcher").json()
-    assert "browser: read, links; anywhere; at most 60 calls" in [one["text"] for one in found["may"]]
+    assert "browser: read; anywhere; at most 60 calls" in [one["text"] for one in found["may"]]
     tools = {one["name"]: one for one in found["tools"]}
     assert tools["browser_read"]["effect"] == "fetch"
     assert {"extract", "pledge", "files_write"} <= set(tools)

@@ -229,6 +229,8 @@ def _start(
     if config.lora and team.size > 1 and config.layout == "shards":
         raise UsageError("Adapters are trained with a copy on each process: leave out layout=shards.")
     net = network(parent, config.lora, config.seed, set_up(steps)).to(chosen.device)
+    if config.compiled:
+        net.compile_blocks()
     tokenizer = with_end(parent.tokenizer, TURN_END)
     prompts = [
         tokenizer.chat([{"role": "user", "content": text}], add_generation_prompt=True)

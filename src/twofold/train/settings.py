@@ -143,11 +143,13 @@ class FinetuneConfig(TuningConfig):
     """What a finetuning run is told, beside `TuningConfig`.
 
     `data`: files of conversations, or `corpus`: the folder of prepared ones. `weights`: of the tokens that
-    are read, each file's share; without them every conversation counts alike.
+    are read, each file's share; without them every conversation counts alike. `compiled`: blocks go through
+    torch's compiler, which takes half a minute and makes steps a third quicker on a CPU.
     """
 
     weights: tuple[float, ...] = ()
     corpus: Path | None = None
+    compiled: bool = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
