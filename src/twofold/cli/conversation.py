@@ -163,10 +163,13 @@ class Conversation(Talk):
         return ids_of(shown), out, back
 
     def _sampler(self) -> "Sampler":
-        """Return the sampler of the next answer; each has a seed of its own."""
+        """Return the sampler of the next answer; each has a seed of its own. No tool is on offer here, so a
+        model that was taught to call some begins no call."""
         assert self.chosen.seed is not None
         self._turn += 1
-        return models.sampler(replace(self.chosen, seed=self.chosen.seed + self._turn - 1))
+        chosen = models.sampler(replace(self.chosen, seed=self.chosen.seed + self._turn - 1))
+        begin = self.engine.tokenizer.vocabulary.specials(controls=True).get("<tool_call>")
+        return chosen if begin is None else replace(chosen, bias=((begin, -1e9),))
 
     def again(self) -> str:
         """Return another answer to the last question; the conversation stays as it is. Raises UsageError."""
