@@ -63,7 +63,7 @@ def test_probabilities_as_completions_list_them(client: openai.OpenAI) -> None:
         ({"prompt": []}, "takes 1 to 128 completions"),
         ({"prompt": ["a"] * 129}, "takes 1 to 128 completions"),
         ({"prompt": [10**6]}, "token of the prompt"),
-        ({"prompt": "word " * 600}, "sees 512"),
+        ({"prompt": "word " * 3000}, "sees 2,560"),
     ],
     ids=str,
 )
