@@ -162,7 +162,9 @@ def test_a_verdict_that_cannot_be_kept_can_be_given_again(
     assert own.post("/twofold/arena/vote", vote).status_code == 200
 
 
-def test_an_unfinished_battle_is_not_judged(own: Serving) -> None:
+def test_an_unfinished_battle_is_not_judged(own: Serving, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("_PACE_S", "_PACE_EACH_S"):  # token by token, so that it takes its time
+        monkeypatch.setattr(f"twofold.run.batcher.{name}", 0.0)
     body = {"prompt": "Go on", "a": "tiny", "b": "left", "max_tokens": 400}
     with own.http.stream("POST", "/twofold/arena/battle", json=body) as answer:
         lines = answer.iter_lines()

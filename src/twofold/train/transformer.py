@@ -142,7 +142,7 @@ class Transformer(nn.Module):
         x_BTD = F.embedding(ids_BT, self.token_embd).to(self.compute)
         for block in self.blk:
             # Only steps are worth compiling for: held-out rows and samples come in many shapes.
-            layer = block if self.compiled and torch.is_grad_enabled() else block.forward
+            layer = block.forward if self.compiled and not torch.is_grad_enabled() else block
             x_BTD = layer(x_BTD, cos_TE, sin_TE, bias)
         return rms_norm(x_BTD, self.output_norm, self.config.rms_eps)
 
