@@ -150,3 +150,9 @@ def test_ties_go_to_the_lower_id(runner: Backend) -> None:
 def test_settings_out_of_range(how: dict[str, float]) -> None:
     with pytest.raises(UsageError):
         Sampler(**how)  # type: ignore[arg-type]
+
+
+def test_a_token_that_may_not_come_does_not() -> None:
+    logits = np.array([0.0, 9.0, 1.0], np.float32)
+    sampling.lean(logits, Sampler(bias=((0, 2.0),)).without([1]), {})
+    assert sampling.choose(logits, Sampler(), [], 0)[0] == 0

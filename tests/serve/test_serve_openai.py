@@ -234,3 +234,10 @@ def test_thoughts_end_with_their_budget(client: openai.OpenAI) -> None:
     assert 0 < details.reasoning_tokens <= 64
     assert found.usage.completion_tokens - details.reasoning_tokens <= 5
     assert found.choices[0].message.reasoning_content
+
+
+def test_without_tools_no_call_begins(serving: Serving) -> None:
+    body = {"model": "box", "messages": [{"role": "user", "content": "What is 348 * 27?"}], "max_tokens": 60}
+    for seed in range(12):
+        said = serving.post("/v1/chat/completions", {**body, "seed": seed}).json()["choices"][0]["message"]
+        assert '"name"' not in said["content"]

@@ -15,6 +15,7 @@ from twofold.base.errors import TwofoldError, UsageError
 from twofold.base.names import nearest
 from twofold.cli import labelling, models, streaming, terminal, thinking
 from twofold.tokens.specials import END_OF_TEXT
+from twofold.tokens.speech import begins_a_call
 
 if TYPE_CHECKING:
     from twofold.cli.labelling import Labeller
@@ -168,8 +169,7 @@ class Conversation(Talk):
         assert self.chosen.seed is not None
         self._turn += 1
         chosen = models.sampler(replace(self.chosen, seed=self.chosen.seed + self._turn - 1))
-        begin = self.engine.tokenizer.vocabulary.specials(controls=True).get("<tool_call>")
-        return chosen if begin is None else replace(chosen, bias=((begin, -1e9),))
+        return chosen.without(begins_a_call(self.engine.tokenizer))
 
     def again(self) -> str:
         """Return another answer to the last question; the conversation stays as it is. Raises UsageError."""

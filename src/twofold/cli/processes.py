@@ -184,13 +184,15 @@ def _noted_ctrl_c() -> Iterator[threading.Event]:
     A second one raises.
     """
     noted = threading.Event()
+    before = signals.getsignal(signals.SIGINT)
 
     def note(*_: Any) -> None:
         if noted.is_set():
             raise KeyboardInterrupt
         noted.set()
 
-    before = signals.signal(signals.SIGINT, note)
+    if before is not signals.SIG_IGN:  # else somebody has said that it is not to be heard
+        signals.signal(signals.SIGINT, note)
     try:
         yield noted
     finally:

@@ -128,27 +128,13 @@ def say(running: Running, tools: Sequence[Mapping[str, Any]]) -> None:
 
 
 def fitting(mind: Mind, tools: Sequence[Message]) -> Sequence[Message]:
-    """Return descriptions of functions that leave half of the window free: the whole ones; or of each its
-    first sentence and what it cannot do without; or as many of these as there is room for."""
+    """Return the functions, or as many of the first as leave half of the window free. How shortly they are
+    told to a small one is the mind's affair (brief.py)."""
     probe = [{"role": "user", "content": "?"}]
-    if not tools or mind.count(probe, tools) <= mind.context // 2:
-        return tools
-    brief = [_brief(tool["function"]) for tool in tools]
-    while brief and mind.count(probe, brief) > mind.context // 2:
-        brief.pop()
-    return brief
-
-
-def _brief(function: Mapping[str, Any]) -> dict[str, Any]:
-    schema = function["parameters"]
-    required = schema.get("required", [])
-    names = {name: {"type": schema["properties"][name].get("type", "string")} for name in required}
-    parameters = {"type": "object", "properties": names, "required": required, "additionalProperties": False}
-    sentence = function["description"].partition(". ")[0].partition("\n")[0]
-    return {
-        "type": "function",
-        "function": {"name": function["name"], "description": sentence, "parameters": parameters},
-    }
+    count = len(tools)
+    while count and mind.count(probe, tools[:count]) > mind.context // 2:
+        count -= 1
+    return tools[:count]
 
 
 def words(running: Running, said: Said, state: State, shown: Sequence[str], seconds: float) -> None:

@@ -8,8 +8,8 @@ Not covered: beam search, grammars.
 """
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +18,7 @@ from twofold.base.errors import UsageError
 
 RECENT = 64  # how many of the last tokens the repetition penalty looks at
 _ROWS = 64
+_NEVER = -1e9  # what a logit loses of a token that may not come
 _MASK = (1 << 64) - 1
 
 
@@ -49,6 +50,10 @@ class Sampler:
         gains = (self.presence_penalty, self.frequency_penalty, *(gain for _, gain in self.bias))
         if not all(map(math.isfinite, gains)):
             raise UsageError("A sampler's penalties and its bias are finite numbers; 0 changes nothing.")
+
+    def without(self, tokens: Iterable[int]) -> "Sampler":
+        """Return the sampler that never chooses these tokens."""
+        return replace(self, bias=(*self.bias, *((token, _NEVER) for token in tokens)))
 
     def check(self, vocab_size: int) -> None:
         """Raise UsageError when the bias names a token that is not in the vocabulary."""

@@ -9,7 +9,7 @@ import asyncio
 import time
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from twofold.base.errors import TwofoldError
@@ -18,7 +18,7 @@ from twofold.run.batcher import Answering
 from twofold.serve.models import Served
 from twofold.serve.refusals import Refusal
 from twofold.think.writing import Thoughts
-from twofold.tokens.speech import Call, Piece, Speech
+from twofold.tokens.speech import Call, Piece, Speech, begins_a_call
 
 if TYPE_CHECKING:
     from twofold.serve.asking import Wish
@@ -87,6 +87,8 @@ class Reply(Answer):
     def __init__(self, served: Served, wish: "Wish") -> None:
         """Hand the request to the batcher. Raises UsageError, Busy or Closed."""
         super().__init__(served.name)
+        if wish.chat and not wish.tools:
+            wish = replace(wish, sampler=wish.sampler.without(begins_a_call(served.engine.tokenizer)))
         self.served, self.wish = served, wish
         self.temperature, self.top_p = wish.sampler.temperature, wish.sampler.top_p
         self.end: Step | None = None  # the token with which the model ended it

@@ -22,6 +22,12 @@ OPEN, CLOSE = "<think>", "</think>"
 _CALLS = {"<tool_call>": "</tool_call>", "[TOOL_CALLS]": None, "<|python_tag|>": None}
 
 
+def begins_a_call(tokenizer: Tokenizer) -> list[int]:
+    """Return the tokens with which a model begins to call a tool: where none is on offer, none may come."""
+    specials = tokenizer.vocabulary.specials(controls=True)
+    return [specials[name] for name in _CALLS if name in specials]
+
+
 @dataclass(frozen=True)
 class Call:
     """A call of a tool: its name, and its arguments as JSON."""
