@@ -24,7 +24,7 @@ from twofold.measure.attempts import Prompts
 from twofold.parameters import Model, save_hf
 from twofold.run import Answer, answers, box, open_model
 from twofold.train.export import from_model
-from twofold.train.finetune import open_parent
+from twofold.train.parent import open_parent
 from twofold.train.policy import Sample, log_probabilities, pack
 
 KINDS = ("F32", "BF16", "Q8_0")

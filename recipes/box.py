@@ -21,6 +21,7 @@ import argparse
 import dataclasses
 import json
 import random
+import shutil
 import sys
 import time
 from collections.abc import Callable
@@ -47,8 +48,9 @@ from twofold.train import (
     resume,
 )
 from twofold.train.dial import ShapeConfig
-from twofold.train.finetune import open_parent
+from twofold.train.folder import read_recipe
 from twofold.train.guard import GuardConfig
+from twofold.train.parent import open_parent
 from twofold.train.schedule import ScheduleConfig
 from twofold.train.step import flops_per_token
 
@@ -65,7 +67,7 @@ class Life:
     """What one life is told; see the options of the command.
 
     `flops`: for all stages together. `window`: of the model that ships, in tokens; that of `shape` is the
-    rows' in pretraining, which costs less.
+    rows' in pretraining, which costs less. `start`: the finished base of an earlier life, to go on from.
     """
 
     data: Path
@@ -86,6 +88,7 @@ class Life:
     threads: int | None = None
     eager: bool = False
     remix: bool = False
+    start: Path | None = None
     until: str = STAGES[-1]
 
     @property
@@ -136,10 +139,12 @@ def get_ready(life: Life, before: Path, console: Console) -> Path:
     if (life.work / "base/recipe.toml").exists() and not life.remix:
         return life.work / "stream"  # the base is begun: what it reads is decided
     made = built(life)
-    rng = random.Random(1)
+    rng = random.Random(1 if life.start is None else 2)
     talk = rng.sample(own := [*conversations(made.talk)], min(len(own), READ_TALK))
     talk += box_dialogues.dialogues(life.data, rng)
     rng.shuffle(talk)
+    if life.start is not None:
+        shutil.copyfile(life.start / "tokenizer.json", life.work / "tokenizer.json")
     tokenizer = box_stream.learn_tokenizer(
         life.work / "tokenizer.json", made.text / "train.jsonl.zst", sample_of(talk), life.model.vocab_size
     )
@@ -148,7 +153,8 @@ def get_ready(life: Life, before: Path, console: Console) -> Path:
     tokens = steps * rows * life.model.context
     stream = box_stream.make(
         life.work / "stream", prose, box_dialogues.glosses(life.data), talk, tokens,
-        context=life.model.context, anew=life.remix,
+        context=life.model.context, skip=read_before(life.start), anew=life.remix,
+        seed=0 if life.start is None else 1,
     )  # fmt: skip
     first = stream.border // (rows * life.model.context)
     say(
@@ -157,6 +163,15 @@ def get_ready(life: Life, before: Path, console: Console) -> Path:
         f"{rows * life.model.context:,}, of which the mixture begins after step {first:,}.",
     )
     return stream.corpus.folder
+
+
+def read_before(start: Path | None) -> int:
+    """Return how many tokens a finished base has read, together with those that it started from."""
+    if start is None:
+        return 0
+    recipe = read_recipe(start)
+    before = recipe.settings.get("start")
+    return int(recipe.plan["tokens"]) + read_before(Path(before) if before else None)
 
 
 def built(life: Life) -> box_data.BoxData:
@@ -188,7 +203,7 @@ def read_books(life: Life, stream: Path, console: Console) -> Path:
         corpus=stream, out=folder, name="twofold-box-base", license="MIT", steps=steps, batch=rows,
         shuffle=False, schedule=ScheduleConfig(decay=box_stream.MIXED), device=life.device,
         guard=GuardConfig(window=0),  # where the mixture begins the loss leaps, and that is no accident
-        threads=life.threads, compiled=life.compiled,
+        threads=life.threads, compiled=life.compiled, start=life.start,
         model=life.shape,
     )  # fmt: skip
     return pretrain(config, console=console).folder
@@ -276,6 +291,7 @@ def options() -> Life:
     budget.add_argument("--steps", type=int, help="of pretraining; the other stages follow by their shares")
     add("--until", choices=STAGES, default=STAGES[-1], help="stop after this stage")
     add("--remix", action="store_true", help="write the last part of the stream anew, with today's talk")
+    add("--start", type=Path, help="the finished base of an earlier life (RUNS/base), to go on from")
     add("--eager", action="store_true", help="do not compile (compiling pays in runs of ten minutes)")
     add("--vocab", type=int, default=8192, help="size of the vocabulary (%(default)s)")
     add("--tiers", default="1,2,4", help="of the prose to read (%(default)s)")
@@ -300,7 +316,7 @@ def options() -> Life:
     if said.time is not None:
         flops = kept_flops(said.work / "budget.json", said.time, said.device, said.threads)
     same = ("data", "out", "work", "shards", "talks", "research", "device", "threads", "rows", "steps")
-    also = ("eager", "prefer", "rounds", "remix", "until", "window")
+    also = ("eager", "prefer", "rounds", "remix", "until", "window", "start")
     return Life(
         **{name: getattr(said, name) for name in (*same, *also)},
         tiers=box_data.numbers(said.tiers), flops=flops, shape=shape,

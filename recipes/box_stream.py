@@ -1,7 +1,8 @@
 """The text that the model in the box is pretrained on, as one stream in the order in which it is read.
 
-The first part is prose. The second, read while the learning rate falls, is a mixture: prose, dictionary
-entries, dialogues and tool calls in the chat template, of which every token counts. What is read while the
+The first part is prose, and drills in looking back (box_drills.py). The second, read while the learning rate
+falls, is a mixture: prose, dictionary entries, dialogues and tool calls in the chat template, of which every
+token counts, and fewer drills. What is read while the
 rate falls is remembered best (Hu et al. 2024, arXiv:2404.06395, section 5), and the rows of the tokens for
 turns, tools and thinking are not blank when tuning begins. Nothing is read twice unless the prose runs out.
 
@@ -21,6 +22,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from box_drills import drills
 
 from twofold.base.errors import UsageError
 from twofold.base.files import atomic_write, write_text
@@ -33,7 +35,8 @@ from twofold.tokens.conversation import encode
 from twofold.tokens.specials import END_OF_TEXT
 
 MIXED = 0.35  # of the tokens: the last part, with the decay of the rate
-SHARES = {"prose": 0.70, "glosses": 0.08, "talk": 0.22}  # of the tokens of that part
+DRILLS = 0.15  # of the tokens of the first part
+SHARES = {"prose": 0.58, "glosses": 0.06, "talk": 0.28, "drills": 0.08}  # of the tokens of the last part
 PROSE_SAMPLE, TALK_SAMPLE = 16_000_000, 3_000_000  # bytes that the tokenizer learns from
 MOST_EPOCHS = 4  # that the prose may be read
 GLOSSES = 12  # dictionary entries in one document
@@ -94,17 +97,18 @@ def plain(conversation: Conversation) -> str:
 
 def make(
     folder: Path, prose: Corpus, glosses: Iterable[str], talk: Iterable[Conversation], tokens: int,
-    *, context: int, anew: bool = False, seed: int = 0,
+    *, context: int, skip: int = 0, anew: bool = False, seed: int = 0,
 ) -> Stream:  # fmt: skip
     """Return the stream of `tokens` tokens, for windows of `context`, written to `folder` or found there.
 
     `anew`: write it again, with other glosses and talk; the part before the mixture stays as it was, so a run
-    that has not come so far may go on with it. Raises UsageError when there is far too little prose.
+    that has not come so far may go on with it. `skip`: so many tokens of prose have been read in an earlier
+    life. Raises UsageError when there is far too little prose.
     """
     border = int((1 - MIXED) * tokens) // context * context
     inputs = {
         "tokens": tokens, "context": context, "prose": int(prose.train.size), "seed": seed, "mixed": MIXED,
-        "shuffled": True, **SHARES,
+        "shuffled": True, "skip": skip, "drills before": DRILLS, **SHARES,
     }  # fmt: skip
     if not anew and (folder / "corpus.json").exists():
         found = open_corpus(folder)
@@ -126,12 +130,19 @@ def make(
             return -wanted
 
         text = itertools.chain.from_iterable(documents(prose.train, separator) for _ in range(MOST_EPOCHS))
-        over = take(text, 0, border)
+        while skip > 0:
+            skip -= len(next(text))
+        # Passages come from the end of the prose, which is read last if at all.
+        late = documents(prose.train[len(prose.train) // 2 :], separator)
+        looks = drills(late, tokenizer, random.Random(seed))
+        drilled = take(looks, 0, DRILLS * border)
+        over = take(text, 0, (1 - DRILLS) * border - drilled)
         mixed = tokens - border - over
         random_ = random.Random(seed)
         words = encoded(tokenizer, blocks(glosses, random_))
         take(words, 1, SHARES["glosses"] * mixed)
         take(conversed(tokenizer, talk), 1, SHARES["talk"] * mixed)
+        take(looks, 1, SHARES["drills"] * mixed)
         have = spool.ends[-1]
         short = -take(text, 1, tokens - have + 1)
         if short > 0:

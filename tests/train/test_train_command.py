@@ -25,6 +25,7 @@ def typed(arguments, capsys):
         (["train", "x", "--resume", "y"], "does not go together with PATH"),
         (["train", "--resume", "y", "--seed", "3"], "does not go together with --seed"),
         (["train", "x", "--vocab", "1000"], "multiple of 64"),
+        (["train", "x", "--start", "box", "--depth", "2"], "leave out --depth"),
         (["train", "x", "--time", "soon"], "--time takes a time"),
         (["train", "x", "--set", "model.widht=64"], "did you mean model.width?"),
         (["train", "--resume", "nowhere"], "not the folder of a run"),

@@ -26,8 +26,9 @@ from twofold.train import (  # noqa: E402
     resume,
 )
 from twofold.train.appointment import read_decisions  # noqa: E402
-from twofold.train.finetune import open_parent  # noqa: E402
+from twofold.train.dial import ShapeConfig  # noqa: E402
 from twofold.train.folder import read_recipe  # noqa: E402
+from twofold.train.parent import open_parent  # noqa: E402
 
 
 @pytest.fixture(scope="module")
@@ -100,6 +101,27 @@ def test_a_killed_run_resumes_to_the_last_bit(finished, text, tmp_path, monkeypa
     assert records(tmp_path / "b") == records(finished.folder)
     ours, theirs = open_parent(result.folder).tensors, open_parent(finished.folder).tensors
     assert all((ours[name] == theirs[name]).all() for name in theirs)
+
+
+def test_a_run_goes_on_from_a_finished_one(finished, text, tmp_path, monkeypatch):
+    how = {"start": finished.folder, "model": ShapeConfig(context=32), "batch": 8}
+    with monkeypatch.context() as patch:
+        broken_at(patch, 7)
+        with pytest.raises(Stop):
+            pretrain(settings(text, tmp_path / "on", **how))
+    on = resume(tmp_path / "on")
+    losses = [r["loss_nats"] for r in records(on.folder) if r["loss_nats"] is not None]
+    before = [r["loss_nats"] for r in records(finished.folder) if r["loss_nats"] is not None]
+    assert len(losses) == 24
+    assert losses[0] < before[len(before) // 2]  # it begins with what was learned
+    assert on.score.bits_per_byte < finished.score.bits_per_byte
+    old, new = load(finished.model), load(on.model)
+    assert new.config == old.config  # rows are shorter than its window, which stays
+    assert new.tokenizer.vocabulary == old.tokenizer.vocabulary
+    assert new.card["parents"] == [{"name": "a"}]
+    assert new.card["data"] == 2 * old.card["data"]
+    with pytest.raises(UsageError, match=r"window of .* is 64 tokens"):
+        pretrain(settings(text, tmp_path / "wide", start=finished.folder, model=ShapeConfig(context=128)))
 
 
 def test_a_finished_run_resumed_changes_nothing(finished):

@@ -15,7 +15,7 @@ from small_runs import records, settings, write_text  # noqa: E402
 
 from twofold.parameters import load  # noqa: E402
 from twofold.train import checkpoint, pretrain, shards  # noqa: E402
-from twofold.train.finetune import open_parent  # noqa: E402
+from twofold.train.parent import open_parent  # noqa: E402
 from twofold.train.sharding import span  # noqa: E402
 
 HERE = Path(__file__).parent

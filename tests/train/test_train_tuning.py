@@ -21,8 +21,9 @@ from twofold.train import FinetuneConfig, finetune, pretrain, rehearsal, resume 
 from twofold.train.adapters import Adapted  # noqa: E402
 from twofold.train.data import IGNORED, Batch, Conversations, Mixture  # noqa: E402
 from twofold.train.export import from_model, to_model  # noqa: E402
-from twofold.train.finetune import epochs_for, open_parent  # noqa: E402
+from twofold.train.finetune import epochs_for  # noqa: E402
 from twofold.train.folder import read_recipe  # noqa: E402
+from twofold.train.parent import open_parent  # noqa: E402
 from twofold.train.patience import best, scores  # noqa: E402
 from twofold.train.step import gradients  # noqa: E402
 from twofold.train.talk import names  # noqa: E402

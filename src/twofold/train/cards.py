@@ -30,15 +30,21 @@ def facts(score: Score, trained: Trained, wall_s: float) -> dict[str, Any]:
 
 
 def of_pretraining(
-    config: PretrainConfig, recipe: Recipe, chosen: Plan, corpus: Corpus, trained: Trained, name: str
+    config: PretrainConfig,
+    recipe: Recipe,
+    chosen: Plan,
+    corpus: Corpus,
+    trained: Trained,
+    name: str,
+    before: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """Return the card of a base model."""
+    """Return the card of a base model; `before`: of the model that it went on from."""
     size = chosen.model().parameters
     score = {"name": "bits per byte", "split": "held out", "bytes": recipe.result["val_bytes"]}
     card: dict[str, Any] = {
         "name": name,
         "summary": f"A base model of {size:,} parameters that goes on with text; it takes no turns.",
-        "data": _sources(corpus),
+        "data": [*(before or {}).get("data", []), *_sources(corpus)],
         "scores": [{**score, "value": round(recipe.result["bits_per_byte"], 4)}],
         "samples": trained.samples,
         "limits": LIMITS,
@@ -49,6 +55,10 @@ def of_pretraining(
             "plan": dataclasses.asdict(chosen),
         },
     }
+    if before is not None:
+        parent = {"name": before.get("name") or (config.start and config.start.stem)}
+        card["parents"] = [parent]
+        card["recipe"]["before"] = before.get("recipe")
     return card if config.license is None else {**card, "license": config.license}
 
 

@@ -11,22 +11,20 @@ Not covered: preferences (prefer.py).
 import dataclasses
 import time
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 
 import torch
 from rich.console import Console
 from rich.table import Table
 
-from twofold.base.errors import BadFileError, UsageError
+from twofold.base.errors import UsageError
 from twofold.measure.compare import HEADINGS, Row, compare, spelled
-from twofold.parameters import Model, load
-from twofold.parameters.families import FAMILIES
+from twofold.parameters import Model
 from twofold.run import load as open_engine
 from twofold.tokens import Tokenizer
 from twofold.tokens.conversation import Conversation
 from twofold.tokens.pair import Pair
-from twofold.train import cards, checkpoint, dial, machine, parallel
+from twofold.train import cards, dial, machine, parallel
 from twofold.train.adapters import Adapted
 from twofold.train.appointment import read_decisions
 from twofold.train.display import Screen, duration
@@ -34,6 +32,7 @@ from twofold.train.export import from_model, to_model, with_end, write_files
 from twofold.train.folder import Recipe, new_folder, read_recipe, restore, write_recipe
 from twofold.train.loop import Trained
 from twofold.train.optimiser import OptimizerConfig
+from twofold.train.parent import open_parent
 from twofold.train.patience import PatientRun
 from twofold.train.planning import shared
 from twofold.train.pretrain import Result
@@ -250,36 +249,6 @@ def network(parent: Model, lora: int, seed: int, compute: torch.dtype) -> Transf
     net = from_model(parent, compute=compute, kind=Adapted)
     net.adapt(lora, seed)
     return net
-
-
-def open_parent(path: Path) -> Model:
-    """Return the model to start from; a run folder's weights come unrounded from its last checkpoint."""
-    if not path.is_dir() or (path / "config.json").is_file():
-        return load(path)
-    if not (path / "model.gguf").is_file():
-        raise UsageError(
-            f"{path} holds no model.gguf: the run is not finished; go on with it by --resume {path}."
-        )
-    model = load(path / "model.gguf")
-    found = checkpoint.steps(path / "checkpoints")
-    recipe = read_recipe(path) if (path / "recipe.toml").is_file() else None
-    if not found or (recipe is not None and recipe.settings.get("lora")):
-        return model  # a run with adapters saved nothing but these
-    step = recipe.result.get("best_step", found[-1]) if recipe is not None else found[-1]
-    try:
-        state = checkpoint.load(checkpoint.place(path / "checkpoints", step))
-    except BadFileError as error:
-        raise BadFileError(
-            f"{error} Start from {path / 'model.gguf'}, whose weights are rounded, or remove that folder."
-        ) from error
-    order = partial(FAMILIES.get(model.config.family).to_gguf_order, config=model.config)
-    try:
-        tensors = {
-            name: order(name, state.tensors[f"model.{name}"].numpy()) for name in model.config.shapes()
-        }
-    except KeyError as error:
-        raise BadFileError(f"The checkpoint in {path} lacks {error}: it is not of this model.") from error
-    return dataclasses.replace(model, tensors=tensors)
 
 
 def epochs_for(conversations: int) -> float:

@@ -34,9 +34,9 @@ from twofold.train.curve import draw
 from twofold.train.display import duration
 from twofold.train.examples import Examples, write
 from twofold.train.export import from_model, spell, to_model, with_end
-from twofold.train.finetune import open_parent
 from twofold.train.folder import Recipe, new_folder, read_recipe, restore, write_recipe
 from twofold.train.optimiser import OptimizerConfig
+from twofold.train.parent import open_parent
 from twofold.train.policy import Method
 from twofold.train.reinforce import Learning
 from twofold.train.rounds import MODES, RoundPlan, Rounds, evaluations, solver_rewards

@@ -12,7 +12,9 @@ from typing import Any
 
 import torch
 
+from twofold.base.errors import UsageError
 from twofold.corpus import Corpus, open_corpus, prepare
+from twofold.corpus.build import fingerprint
 from twofold.measure import ladder as ladders
 from twofold.measure.ladder import Ladder
 from twofold.parameters import ModelConfig
@@ -21,6 +23,7 @@ from twofold.train.display import Screen
 from twofold.train.keeper import Rule
 from twofold.train.optimiser import OptimizerConfig
 from twofold.train.parallel import team
+from twofold.train.parent import open_parent
 from twofold.train.settings import PretrainConfig, TuningConfig
 from twofold.train.step import StepPlan, flops_per_token
 
@@ -33,10 +36,21 @@ PACKED = {".zst": 3.3, ".gz": 3.0, ".pdf": 0.1}  # bytes of text per byte of fil
 EVERYTHING = 2**62
 DEFAULT_DEPTH = 4
 COMPILING_PAYS_S = 300.0
+TAKEN = ("width", "heads", "kv_heads", "head_dim", "ffn", "tied", "rope_theta")  # from a model to go on from
+GENTLE = 0.6  # of the usual rates, where a model goes on (docs/log.md)
 
 
 def size(config: PretrainConfig) -> PretrainConfig:
     """Return `config` with `model.vocab` and `max_bytes` filled in: what the text is to be prepared for."""
+    if config.start is not None:
+        parent = open_parent(config.start).config
+        taken = {field: getattr(parent, field) for field in TAKEN}
+        if config.model.context > parent.context:
+            raise UsageError(
+                f"The window of {config.start} is {parent.context:,} tokens: set model.context within it."
+            )
+        same = dataclasses.replace(config.model, depth=parent.layers, vocab=None, **taken)
+        return dataclasses.replace(config, model=same)
     if config.corpus is not None or (config.max_bytes is not None and config.model.vocab is not None):
         return config
     spend, ladder = None, None
@@ -61,12 +75,16 @@ def size(config: PretrainConfig) -> PretrainConfig:
 
 def read(config: PretrainConfig, folder: Path, screen: Screen) -> Corpus:
     """Return the corpus of a run whose size is decided."""
+    tokenizer = None if config.start is None else open_parent(config.start).tokenizer
     if config.corpus is not None:
-        return open_corpus(config.corpus)
+        found = open_corpus(config.corpus)
+        if tokenizer is not None and fingerprint(found.tokenizer) != fingerprint(tokenizer):
+            raise UsageError(f"{config.corpus} was prepared with another tokenizer than {config.start} has.")
+        return found
     corpus = prepare(
-        list(config.data), folder / "corpus", vocab_size=config.model.vocab, val_fraction=config.val_fraction,
-        val_path=list(config.val) or None, seed=config.seed, max_bytes=config.max_bytes,
-        progress=_reporter(screen),
+        list(config.data), folder / "corpus", vocab_size=config.model.vocab, tokenizer=tokenizer,
+        val_fraction=config.val_fraction, val_path=list(config.val) or None, seed=config.seed,
+        max_bytes=config.max_bytes, progress=_reporter(screen),
     )  # fmt: skip
     for skip in corpus.skipped:
         screen.say(f"left out: {skip['path']}: {skip['reason']}", "yellow")
@@ -119,6 +137,8 @@ def plan(config: PretrainConfig, corpus: Corpus, *, began: float | None = None) 
     if steps > most_steps:
         steps = most_steps
         notes.append(f"there is little text: read {dial.MOST_EPOCHS:.0f} times, it ends before the budget")
+    if config.start is not None:
+        notes.append(f"it goes on from {config.start.name}: what is expected is that of a run from nothing")
     tokens = steps * batch
     hashes = tuple(source["sha256"] for source in corpus.sources if source.get("sha256"))
     per_token = corpus.train_bytes / max(1, len(corpus.train))
@@ -139,7 +159,7 @@ def plan(config: PretrainConfig, corpus: Corpus, *, began: float | None = None) 
         sample_every=max(1, steps // 5) if config.sample_every is None else config.sample_every,
         notes=notes, compiled=compiled,
         rules=dial.BUILT_IN if ladder is None else f"this machine's ladder, {ladder.name!r}",
-        **rates(config.optimizer, shape.width, tokens),
+        **rates(config.optimizer, shape.width, tokens, GENTLE if config.start else 1.0),
     )  # fmt: skip
 
 
@@ -167,15 +187,18 @@ def _nothing_to_find_out(config: PretrainConfig) -> bool:
     return None not in fixed and config.compute != "auto" and config.time is None
 
 
-def rates(chosen: OptimizerConfig, width: int, tokens: float) -> dict[str, float]:
-    """Return the learning rates that `chosen` leaves open, from the model's width and the run's length."""
+def rates(chosen: OptimizerConfig, width: int, tokens: float, gentle: float = 1.0) -> dict[str, float]:
+    """Return the learning rates that `chosen` leaves open, from the model's width and the run's length.
+
+    `gentle`: a factor on all of them, below 1 for a model that has learned already.
+    """
     short = min(1.5, max(0.5, (5e6 / max(tokens, 1)) ** 0.15))  # a short run cannot wait (docs/log.md)
     narrow = (width / 256) ** -0.5
     defaults = {
         "muon_lr": 0.03 * short, "embedding_lr": 0.04 * narrow, "head_lr": 0.006 * narrow, "norm_lr": 0.01,
     }  # fmt: skip
     return {
-        name: value if getattr(chosen, name) is None else getattr(chosen, name)
+        name: gentle * value if getattr(chosen, name) is None else getattr(chosen, name)
         for name, value in defaults.items()
     }
 

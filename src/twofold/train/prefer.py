@@ -32,11 +32,12 @@ from twofold.tokens.specials import TURN_END
 from twofold.train import dial, machine
 from twofold.train.display import Screen, duration
 from twofold.train.export import with_end
-from twofold.train.finetune import MOST_CONTEXT, epochs_for, network, open_parent
+from twofold.train.finetune import MOST_CONTEXT, epochs_for, network
 from twofold.train.folder import Recipe, new_folder, read_recipe, restore, write_recipe
 from twofold.train.gold import GoldReward
 from twofold.train.optimiser import OptimizerConfig
 from twofold.train.parallel import team
+from twofold.train.parent import open_parent
 from twofold.train.planning import shared
 from twofold.train.preference import (
     HeldOutPairs,

@@ -3,7 +3,9 @@
 The stages: look at the machine, choose a size, read and tokenise as much text as the budget can use, measure
 how fast this model learns here, fix the number of steps, print the plan, train, score, write the files.
 
-Not covered: continuing a finished run with more text.
+A run may go on from a finished model (`start`) with other text.
+
+Not covered: remembering what that model has read already.
 """
 
 import dataclasses
@@ -20,9 +22,10 @@ from twofold.train.appointment import read_decisions
 from twofold.train.data import Windows
 from twofold.train.display import Screen, duration
 from twofold.train.evaluation import HeldOut, Score
-from twofold.train.export import SEPARATOR, to_model, with_end, write_files
+from twofold.train.export import SEPARATOR, from_model, to_model, with_end, write_files
 from twofold.train.folder import Recipe, new_folder, read_recipe, restore, write_recipe
 from twofold.train.loop import Run, Trained
+from twofold.train.parent import open_parent
 from twofold.train.settings import PretrainConfig, plain
 from twofold.train.step import set_up
 from twofold.train.transformer import Transformer
@@ -118,7 +121,8 @@ def _run(folder: Path, screen: Screen, team: parallel.Team) -> Result:
     facts = cards.facts(score, trained, wall_s)
     recipe = dataclasses.replace(recipe, decisions=read_decisions(folder), result=facts)
     write_recipe(folder, recipe)
-    card = cards.of_pretraining(config, recipe, chosen, corpus, trained, config.name or folder.name)
+    before = None if config.start is None else open_parent(config.start).card
+    card = cards.of_pretraining(config, recipe, chosen, corpus, trained, config.name or folder.name, before)
     path = write_files(folder, to_model(net, one.tokenizer, card), config.file_type)
     show_result(screen, chosen, score, trained, wall_s)
     return Result(folder, path, score, trained, wall_s, chosen)
@@ -134,8 +138,11 @@ def _start(
 ) -> Run:
     """Return the run, at its last checkpoint if it has one."""
     steps = planning.step_plan(config, chosen)
-    net = Transformer(chosen.model(), compute=set_up(steps))
-    net.initialise(config.seed)
+    if config.start is None:
+        net = Transformer(chosen.model(), compute=set_up(steps))
+        net.initialise(config.seed)
+    else:
+        net = from_model(open_parent(config.start), compute=set_up(steps))
     net.to(steps.device)
     if chosen.compiled:
         net.compile_blocks()

@@ -31,11 +31,14 @@ class PretrainConfig:
     which pays in runs of more than some minutes. `checkpoint_steps`: save every so many steps instead of
     every `checkpoint_s` seconds; `checkpoint_keep` and `checkpoint_best`: the last ones and the best stay;
     `checkpoint_share`: of the time, that saving may take (0: only checkpoints).
-    `layout`: under torchrun, whether each process holds a copy of the model or a part of it.
+    `layout`: under torchrun, whether each process holds a copy of the model or a part of it. `start`: a
+    model file or a run folder to go on from, with its tokenizer and shape; `model.context` is how long the
+    rows are.
     """
 
     data: tuple[str, ...] = ()
     corpus: Path | None = None
+    start: Path | None = None
     out: Path | None = None
     val: tuple[str, ...] = ()
     name: str | None = None

@@ -33,6 +33,12 @@ def command(
         int | None,
         typer.Option("--depth", metavar="N", min=1, max=48, help="The number of layers; all sizes follow."),
     ] = None,
+    start: Annotated[
+        str | None,
+        typer.Option(
+            "--start", metavar="MODEL", help="Go on from this model, with its tokenizer and shape; else anew."
+        ),
+    ] = None,
     out: models.RunFolder = None,
     resume: models.Resume = None,
     val: Annotated[
@@ -53,9 +59,13 @@ def command(
 
     flags = {
         "PATH": paths, "--time": time, "--flops": flops, "--depth": depth, "--out": out, "--val": val,
-        "--vocab": vocab, "--seed": seed, "--set": settings,
+        "--vocab": vocab, "--start": start, "--seed": seed, "--set": settings,
     }  # fmt: skip
     models.alone(resume, flags)
+    if start is not None and (depth is not None or vocab is not None):
+        raise UsageError(
+            "--start takes the shape and the tokenizer of its model: leave out --depth and --vocab."
+        )
     if resume is None and not paths:
         raise UsageError("Say what to read: `twofold train FOLDER`, or go on with a run: `--resume RUN`.")
 
@@ -72,7 +82,7 @@ def command(
             shape = ShapeConfig(depth=depth, vocab=vocab)
             config = train.PretrainConfig(
                 data=tuple(paths or ()), time=time, flops=flops, out=out, val=tuple(val or ()),
-                seed=seed or 0, model=shape,
+                seed=seed or 0, model=shape, start=None if start is None else models.start(start),
             )  # fmt: skip
         except ValueError as error:
             raise UsageError(f"These options do not work: {error}") from error

@@ -1,0 +1,174 @@
+"""Drills in looking back: texts in which what was read once comes again.
+
+A model that has read little does not copy: asked for a name it was told a moment ago, it says one it knows.
+The part of a transformer that finds "what came after this, the last time" (induction heads: Olsson et al.
+2022, arXiv:2209.11895) is learned only where a text repeats what could not be guessed, and prose seldom does.
+After 13M tokens of books the model in the box had none of it; with drills among the prose it grew within a
+million tokens (docs/log.md). So some of what is read are
+
+- passages of prose that come again, word by word, after others;
+- the same with their tokens in disorder, where nothing but the copy can help;
+- records of things with made-up names, whose values are then asked for, in a call or in a sentence.
+
+The first time, a passage is prose like any other, so little reading is lost.
+
+Not covered: tasks that need more than finding and copying.
+"""
+
+import json
+import random
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from box_words import business, company, made_word, name, town
+
+from twofold.tokens import Tokenizer
+from twofold.tokens.specials import END_OF_TEXT
+
+KINDS = ("again", "disorder", "records")
+SHARES = (0.4, 0.15, 0.45)
+LENGTH = 900  # tokens of a drill, about
+NEAR = 10  # so many passages back lies the farthest that comes again
+
+Ids = npt.NDArray[np.unsignedinteger[Any]]
+
+
+def drills(prose: Iterator[Ids], tokenizer: Tokenizer, rng: random.Random) -> Iterator[Ids]:
+    """Return drills without end, as documents of ids; `prose`: documents of ids to take passages from."""
+    separator = tokenizer.special_id(END_OF_TEXT)
+    while True:
+        kind = rng.choices(KINDS, SHARES)[0]
+        if kind == "records":
+            text = ""
+            ids: list[int] = []
+            while len(ids) < LENGTH:
+                text += records(rng) + "\n\n"
+                ids = tokenizer.encode(text)
+        else:
+            document = next(prose, None)
+            if document is None:
+                return
+            ids = again(document[1 : LENGTH // 2].tolist(), rng, disorder=kind == "disorder")
+        yield np.array([separator, *ids])
+
+
+def again(ids: Sequence[int], rng: random.Random, *, disorder: bool) -> list[int]:
+    """Return the tokens in passages, each followed now and then by one that was there before.
+
+    `disorder`: the tokens are drawn anew from among all of them.
+    """
+    pool = list(ids)
+    told: list[list[int]] = []
+    said: list[int] = []
+    at = 0
+    while at < len(pool):
+        size = rng.randint(3, 24) if disorder else rng.randint(6, 60)
+        passage = rng.choices(pool, k=size) if disorder else pool[at : at + size]
+        at += size
+        told.append(passage)
+        said += passage
+        while rng.random() < 0.5:
+            said += rng.choice(told[-NEAR:])
+    return said
+
+
+def records(rng: random.Random) -> str:
+    """Return some records and what is asked about them, as lines of text."""
+    fields = rng.sample(sorted(VALUES), rng.randint(2, 4))
+    things = [
+        {"name": name(rng, company, "train"), **{field: VALUES[field](rng) for field in fields}}
+        for _ in range(rng.randint(1, 4))
+    ]
+    write = rng.choice((as_lines, as_json, as_sentences, as_table))
+    lines = [write(things, rng)]
+    for _ in range(rng.randint(2, 5)):
+        thing, field = rng.choice(things), rng.choice(fields)
+        lines.append(rng.choice((asked, called, said_again))(thing, field, rng))
+    return "\n".join(lines)
+
+
+def code(rng: random.Random) -> str:
+    """Return letters and digits without a meaning."""
+    return "".join(rng.choice("ABCDEFGHJKLMNPRSTUVWXYZ") for _ in range(2)) + str(rng.randint(10, 9999))
+
+
+def date(rng: random.Random) -> str:
+    """Return a day in one of the usual forms."""
+    year, month, day = rng.randint(1950, 2030), rng.randint(1, 12), rng.randint(1, 28)
+    months = "January February March April May June July August September October November December"
+    return rng.choice((f"{year}-{month:02}-{day:02}", f"{day} {months.split()[month - 1]} {year}", f"{year}"))
+
+
+def amount(rng: random.Random) -> str:
+    """Return a number, small or large."""
+    return rng.choice(
+        (f"{rng.randint(2, 99)}", f"{rng.uniform(0.1, 99):.1f} million", f"{rng.randint(100, 99999):,}")
+    )
+
+
+VALUES = {
+    "town": town, "owner": made_word, "code": code, "founding date": date, "price": amount, "size": amount,
+    "partner": company, "business": business, "last visit": date,
+    "number": lambda rng: str(rng.randint(10, 9999)),
+    "address": lambda rng: f"{rng.randint(1, 199)} {made_word(rng)} Street",
+    "file": lambda rng: f"/{made_word(rng)}/{made_word(rng)}.{rng.choice(('txt', 'csv', 'md'))}".lower(),
+}  # fmt: skip
+
+
+def as_lines(things: list[dict[str, str]], rng: random.Random) -> str:
+    """Return one field a line."""
+    mark = rng.choice((": ", " = ", " - "))
+    return "\n\n".join("\n".join(f"{key}{mark}{value}" for key, value in one.items()) for one in things)
+
+
+def as_json(things: list[dict[str, str]], rng: random.Random) -> str:
+    """Return an object a line."""
+    return "\n".join(json.dumps(one) for one in things)
+
+
+def as_sentences(things: list[dict[str, str]], rng: random.Random) -> str:
+    """Return a sentence for each field, in any order."""
+    sentences = [
+        rng.choice((f"The {key} of {one['name']} is {value}.", f"{one['name']}'s {key}: {value}."))
+        for one in things
+        for key, value in one.items()
+        if key != "name"
+    ]
+    rng.shuffle(sentences)
+    return " ".join(sentences)
+
+
+def as_table(things: list[dict[str, str]], rng: random.Random) -> str:
+    """Return a table in Markdown."""
+    keys = list(things[0])
+    rows = [keys, ["---"] * len(keys), *(list(one.values()) for one in things)]
+    return "\n".join("| " + " | ".join(row) + " |" for row in rows)
+
+
+def asked(thing: dict[str, str], field: str, rng: random.Random) -> str:
+    """Return a question about a field and its answer."""
+    question = rng.choice(
+        (f"What is the {field} of {thing['name']}?", f"Tell me the {field} of {thing['name']}.",
+         f"{thing['name']}: which {field}?")
+    )  # fmt: skip
+    answer = rng.choice((thing[field], f"It is {thing[field]}.", f"The {field} is {thing[field]}."))
+    if rng.random() < 0.3:
+        return f"Whose {field} is {thing[field]}? {thing['name']}."
+    return f"{question} {answer}"
+
+
+def called(thing: dict[str, str], field: str, rng: random.Random) -> str:
+    """Return a wish and the call that carries it out."""
+    verb = rng.choice(("find", "save", "look_up", "send", "note", "open"))
+    tool = f"{verb}_{rng.choice(('item', field.replace(' ', '_')))}"
+    arguments = {"name": thing["name"], field: thing[field]}
+    wish = rng.choice(("Note the", "Please save the", "Look up the", "Send the"))
+    call = json.dumps({"name": tool, "arguments": arguments})
+    return f"Function {tool}(name, {field}). {wish} {field} of {thing['name']}. {call}"
+
+
+def said_again(thing: dict[str, str], field: str, rng: random.Random) -> str:
+    """Return a sentence that says a field of the record once more."""
+    return rng.choice((f"{thing['name']} has {thing[field]} as its {field}.", f"So {thing[field]} is right."))
