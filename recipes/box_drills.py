@@ -3,11 +3,12 @@
 A model that has read little does not copy: asked for a name it was told a moment ago, it says one it knows.
 The part of a transformer that finds "what came after this, the last time" (induction heads: Olsson et al.
 2022, arXiv:2209.11895) is learned only where a text repeats what could not be guessed, and prose seldom does.
-After 13M tokens of books the model in the box had none of it; with drills among the prose it grew within a
-million tokens (docs/log.md). So some of what is read are
+After 13M tokens of books the model in the box had none of it; with drills among the prose it grew within
+two million (docs/log.md). So some of what is read are
 
+- tokens drawn at random, some of which come again at once, where nothing but a copy can help: this is what
+  makes the skill, and many are read at the beginning (passages of prose alone did not, in 3M tokens);
 - passages of prose that come again, word by word, after others;
-- the same with their tokens in disorder, where nothing but the copy can help;
 - records of things with made-up names, whose values are then asked for, in a call or in a sentence.
 
 The first time, a passage is prose like any other, so little reading is lost.
@@ -28,18 +29,24 @@ from twofold.tokens import Tokenizer
 from twofold.tokens.specials import END_OF_TEXT
 
 KINDS = ("again", "disorder", "records")
-SHARES = (0.4, 0.15, 0.45)
+SHARES = (0.25, 0.3, 0.45)
 LENGTH = 900  # tokens of a drill, about
 NEAR = 10  # so many passages back lies the farthest that comes again
+PLAIN = 320  # tokens below are bytes and special
 
 Ids = npt.NDArray[np.unsignedinteger[Any]]
 
 
-def drills(prose: Iterator[Ids], tokenizer: Tokenizer, rng: random.Random) -> Iterator[Ids]:
-    """Return drills without end, as documents of ids; `prose`: documents of ids to take passages from."""
+def drills(
+    prose: Iterator[Ids], tokenizer: Tokenizer, rng: random.Random, only: str | None = None
+) -> Iterator[Ids]:
+    """Return drills as documents of ids, until `prose`, documents to take passages from, is used up.
+
+    `only`: of this kind.
+    """
     separator = tokenizer.special_id(END_OF_TEXT)
     while True:
-        kind = rng.choices(KINDS, SHARES)[0]
+        kind = only or rng.choices(KINDS, SHARES)[0]
         if kind == "records":
             text = ""
             ids: list[int] = []
@@ -50,27 +57,37 @@ def drills(prose: Iterator[Ids], tokenizer: Tokenizer, rng: random.Random) -> It
             document = next(prose, None)
             if document is None:
                 return
-            ids = again(document[1 : LENGTH // 2].tolist(), rng, disorder=kind == "disorder")
+            if kind == "again":
+                ids = again(document[1 : LENGTH // 2].tolist(), rng)
+            else:
+                ids = disorder(document[1:].tolist(), range(PLAIN, separator), rng)
         yield np.array([separator, *ids])
 
 
-def again(ids: Sequence[int], rng: random.Random, *, disorder: bool) -> list[int]:
-    """Return the tokens in passages, each followed now and then by one that was there before.
-
-    `disorder`: the tokens are drawn anew from among all of them.
-    """
-    pool = list(ids)
-    told: list[list[int]] = []
+def again(ids: Sequence[int], rng: random.Random) -> list[int]:
+    """Return the tokens in passages, each followed now and then by one that was there before."""
+    told: list[Sequence[int]] = []
     said: list[int] = []
     at = 0
-    while at < len(pool):
-        size = rng.randint(3, 24) if disorder else rng.randint(6, 60)
-        passage = rng.choices(pool, k=size) if disorder else pool[at : at + size]
-        at += size
+    while at < len(ids):
+        passage = ids[at : at + rng.randint(6, 60)]
+        at += len(passage)
         told.append(passage)
         said += passage
         while rng.random() < 0.5:
             said += rng.choice(told[-NEAR:])
+    return said
+
+
+def disorder(ids: Sequence[int], every: Sequence[int], rng: random.Random) -> list[int]:
+    """Return tokens drawn from `ids`, or from `every` token, which come once or twice again at once."""
+    pool = [one for one in ids if one in every] or list(ids)
+    said: list[int] = []
+    while len(said) < LENGTH:
+        size = rng.randint(3, 40)
+        some = rng.choices(pool if rng.random() < 0.7 else every, k=size)
+        for _ in range(rng.randint(2, 3)):
+            said += [*some, *rng.choices(pool, k=rng.randint(0, 5))]
     return said
 
 

@@ -1,8 +1,8 @@
 """The text that the model in the box is pretrained on, as one stream in the order in which it is read.
 
-The first part is prose, and drills in looking back (box_drills.py). The second, read while the learning rate
-falls, is a mixture: prose, dictionary entries, dialogues and tool calls in the chat template, of which every
-token counts, and fewer drills. What is read while the
+The first part is prose and drills in looking back (box_drills.py), many at first. The second, read while the
+learning rate falls, is a mixture: prose, dictionary entries, dialogues and tool calls in the chat template, of
+which every token counts, and fewer drills. What is read while the
 rate falls is remembered best (Hu et al. 2024, arXiv:2404.06395, section 5), and the rows of the tokens for
 turns, tools and thinking are not blank when tuning begins. Nothing is read twice unless the prose runs out.
 
@@ -35,7 +35,7 @@ from twofold.tokens.conversation import encode
 from twofold.tokens.specials import END_OF_TEXT
 
 MIXED = 0.35  # of the tokens: the last part, with the decay of the rate
-DRILLS = 0.15  # of the tokens of the first part
+FIRST, MANY, FEW = 0.08, 0.4, 0.12  # many drills until so much is read, then few until the mixture
 SHARES = {"prose": 0.58, "glosses": 0.06, "talk": 0.28, "drills": 0.08}  # of the tokens of the last part
 PROSE_SAMPLE, TALK_SAMPLE = 16_000_000, 3_000_000  # bytes that the tokenizer learns from
 MOST_EPOCHS = 4  # that the prose may be read
@@ -105,10 +105,10 @@ def make(
     that has not come so far may go on with it. `skip`: so many tokens of prose have been read in an earlier
     life. Raises UsageError when there is far too little prose.
     """
-    border = int((1 - MIXED) * tokens) // context * context
+    first, border = (int(share * tokens) // context * context for share in (FIRST, 1 - MIXED))
     inputs = {
         "tokens": tokens, "context": context, "prose": int(prose.train.size), "seed": seed, "mixed": MIXED,
-        "shuffled": True, "skip": skip, "drills before": DRILLS, **SHARES,
+        "shuffled": True, "skip": skip, "drills before": [FIRST, MANY, FEW], **SHARES,
     }  # fmt: skip
     if not anew and (folder / "corpus.json").exists():
         found = open_corpus(folder)
@@ -135,16 +135,19 @@ def make(
         # Passages come from the end of the prose, which is read last if at all.
         late = documents(prose.train[len(prose.train) // 2 :], separator)
         looks = drills(late, tokenizer, random.Random(seed))
-        drilled = take(looks, 0, DRILLS * border)
-        over = take(text, 0, (1 - DRILLS) * border - drilled)
-        mixed = tokens - border - over
+        easy = drills(late, tokenizer, random.Random(seed + 1), only="disorder")
+        take(easy, 0, MANY * first)
+        take(text, 0, first - spool.ends[-1])
+        take(looks, 1, FEW * (border - first))
+        take(text, 1, border - spool.ends[-1])
+        mixed = tokens - spool.ends[-1]
         random_ = random.Random(seed)
         words = encoded(tokenizer, blocks(glosses, random_))
-        take(words, 1, SHARES["glosses"] * mixed)
-        take(conversed(tokenizer, talk), 1, SHARES["talk"] * mixed)
-        take(looks, 1, SHARES["drills"] * mixed)
+        take(words, 2, SHARES["glosses"] * mixed)
+        take(conversed(tokenizer, talk), 2, SHARES["talk"] * mixed)
+        take(looks, 2, SHARES["drills"] * mixed)
         have = spool.ends[-1]
-        short = -take(text, 1, tokens - have + 1)
+        short = -take(text, 2, tokens - have + 1)
         if short > 0:
             raise UsageError(
                 f"The stream is {short:,.0f} tokens short of {tokens:,}: read more tiers or shards of prose, "
@@ -153,19 +156,19 @@ def make(
         take(documents(prose.val, separator), 0, float("inf"), split=1)
         about = {"sources": prose.sources, "skipped": [], "inputs": {**inputs, "shuffled": False}}
         made = spool.finish(tokenizer, seed, about)
-    shuffle(made, border // context, context, seed)
+    shuffle(made, [first // context, border // context], context, seed)
     description = json.loads((folder / "corpus.json").read_bytes())
     write_text(folder / "corpus.json", json.dumps({**description, "inputs": inputs}, indent=1) + "\n")
     return Stream(open_corpus(folder), border)
 
 
-def shuffle(corpus: Corpus, first: int, context: int, seed: int) -> None:
-    """Shuffle the windows of a corpus's training text: the `first` ones, and the others, each among them."""
+def shuffle(corpus: Corpus, borders: list[int], context: int, seed: int) -> None:
+    """Shuffle the windows of a corpus's training text, those between two borders among themselves."""
     ids = np.array(corpus.train)
     count = (len(ids) - 1) // context
     windows = ids[: count * context].reshape(count, context)
     order = np.arange(count)
-    for part, some in enumerate((order[:first], order[first:])):
+    for part, some in enumerate(np.split(order, borders)):
         np.random.default_rng([seed, part]).shuffle(some)
     with atomic_write(corpus.folder / "train.bin") as file:
         file.write(windows[order].tobytes())

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import termios
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -46,6 +47,20 @@ def test_the_same_seed_gives_the_same_text_on_every_backend(twofold, model: Path
     }
     assert len(texts) == 1
     assert texts.pop().startswith("The ferry")
+
+
+def test_the_model_advises_on_sampling_until_somebody_says_otherwise(twofold, tmp_path: Path) -> None:
+    made = random_model("qwen3")
+    path = tmp_path / "advised.gguf"
+    parameters.save_gguf(replace(made, card={**made.card, "sampling": {"temperature": 0, "top_k": 5}}), path)
+
+    def texts(*command: str) -> set[str]:
+        return {twofold(*command, path, "-n", "12", "--seed", str(seed)).out for seed in (1, 2)}
+
+    for command in (("complete", "The ferry", "-m"), ("chat", "--prompt", "Hello", "--set", "threads=1")):
+        assert len(texts(*command)) == 1
+        assert len(texts(command[0], "--temp", "2", *command[1:])) == 2
+        assert len(texts(command[0], "--set", "temperature=2", *command[1:])) == 2
 
 
 def test_complete_prints_text_and_nothing_else(twofold, model: Path) -> None:

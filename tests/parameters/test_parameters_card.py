@@ -28,6 +28,7 @@ FULL = {
     "samples": [{"prompt": "The ferry", "text": "leaves *at* seven.\n\nOr eight."}],
     "recipe": {"seed": 1, "optimizer": {"lr": 3e-4}},
     "training": {"wall_s": 600, "loss_nats": [3.5, 2.5]},
+    "sampling": {"temperature": 0.25, "top_k": 20, "min_p": 0},
 }
 
 
@@ -35,6 +36,18 @@ def test_a_card_survives_the_file() -> None:
     metadata = cards.to_gguf(FULL)
     assert json.loads(metadata["twofold.card"]) == FULL
     assert cards.from_gguf(metadata, "x.gguf") == FULL
+
+
+def test_advice_on_sampling_is_where_other_programs_look() -> None:
+    metadata = cards.to_gguf(FULL)
+    assert metadata["general.sampling.temp"] == 0.25
+    assert metadata["general.sampling.top_k"] == 20
+    assert "general.sampling.top_p" not in metadata
+    theirs = {
+        "general.sampling.temp": 0.5, "general.sampling.top_k": 2.5, "general.sampling.top_p": 7.0,
+        "general.sampling.min_p": float("nan"), "general.sampling.penalty_repeat": True,
+    }  # fmt: skip
+    assert cards.from_gguf(theirs, "x.gguf")["sampling"] == {"temperature": 0.5}
 
 
 def test_other_programs_find_what_they_know() -> None:
@@ -72,6 +85,8 @@ def test_a_foreign_file_gets_a_card_from_its_general_keys() -> None:
         ({"data": {"name": "x"}}, "data must be a list of objects"),
         ({"scores": [{"name": "x"}]}, r"scores\[0\] lacks value"),
         ({"recipe": [1]}, "recipe must be an object"),
+        ({"sampling": {"temperature": -1}}, "sampling must be an object of temperature"),
+        ({"sampling": {"heat": 1}}, "sampling must be an object of temperature"),
         ({"training": {"loss": float("nan")}}, "JSON cannot"),
         ({"training": {"loss": object()}}, "JSON cannot"),
     ],

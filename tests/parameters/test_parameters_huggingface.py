@@ -88,6 +88,19 @@ def test_our_folder_opens_in_transformers_and_comes_back(model: Model, tmp_path:
     _same_tensors(back, model)
 
 
+def test_advice_on_sampling_comes_from_their_folder_and_goes_into_ours(model: Model, tmp_path: Path) -> None:
+    advised = replace(model, card={**model.card, "sampling": {"temperature": 0.5, "top_k": 20}})
+    save_hf(advised, tmp_path, "F32")
+    path = tmp_path / "generation_config.json"
+    assert transformers.GenerationConfig.from_pretrained(tmp_path).temperature == 0.5
+    (tmp_path / "card.json").unlink()
+    assert load(tmp_path).card["sampling"] == {"temperature": 0.5, "top_k": 20}
+    path.write_text(path.read_text().replace("true", "false"))
+    assert "sampling" not in load(tmp_path).card
+    path.write_text("[")
+    assert "sampling" not in load(tmp_path).card
+
+
 def test_logits_are_lively_and_greedy_text_wanders(model: Model, tmp_path: Path) -> None:
     save_hf(model, tmp_path, "F32")
     judge = _open(tmp_path)

@@ -1,12 +1,15 @@
 """OpenAI's older completions, by its own client."""
 
 from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
 
 import openai
 import pytest
-from serving import Serving
+from serving import Serving, serve
+from tiny_models import random_model
 
-from twofold import run
+from twofold import parameters, run
 from twofold.measure.likelihood import Scorer
 
 START = "Once upon a time"
@@ -26,6 +29,23 @@ def test_a_text_goes_on(client: openai.OpenAI) -> None:
     stream = client.completions.create(model="box", prompt=START, max_tokens=12, temperature=0, stream=True)
     assert "".join(chunk.choices[0].text for chunk in stream) == whole.choices[0].text
     assert client.completions.create(model="box", prompt=START).usage.completion_tokens <= 16
+
+
+def test_the_models_card_advises_on_sampling(tmp_path: Path) -> None:
+    made = random_model("qwen3", context=256)
+    advised = replace(made, card={**made.card, "sampling": {"temperature": 0}})
+    parameters.save_gguf(advised, tmp_path / "advised.gguf", "F32")
+
+    def texts(running: Serving, **more: float) -> set[str]:
+        bodies = [{"model": "advised", "prompt": START, "max_tokens": 12, "seed": n, **more} for n in (1, 2)]
+        answers = [running.post("/v1/completions", body).json() for body in bodies]
+        return {answer["choices"][0]["text"] for answer in answers}
+
+    with serve(tmp_path / "advised.gguf") as running:
+        assert len(texts(running)) == 1
+        assert len(texts(running, temperature=2)) == 2
+    with serve(tmp_path / "advised.gguf", temperature=2.0) as running:  # who serves it knows better
+        assert len(texts(running)) == 2
 
 
 def test_texts_and_tokens_are_the_same_prompt(client: openai.OpenAI, serving: Serving) -> None:

@@ -139,6 +139,18 @@ def said(settings: Sequence[str] | None, flags: Mapping[str, Any]) -> dict[str, 
     return {name: getattr(chosen, name) for name in sorted(named)}
 
 
+def advised(
+    chosen: Generation,
+    engine: "Engine",
+    settings: Sequence[str] | None,
+    flags: Mapping[str, float | int | None],
+) -> Generation:
+    """Return the settings with the model's own advice on sampling where nobody said otherwise."""
+    named = said(settings, flags)
+    advice = engine.card.get("sampling", {})
+    return replace(chosen, **{name: value for name, value in advice.items() if name not in named})
+
+
 def sampler(chosen: Generation) -> "Sampler":
     """Return the engine's sampler for these settings."""
     from twofold.run import Sampler

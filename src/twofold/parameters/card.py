@@ -11,6 +11,8 @@ Reporting, 2019. The keys, all but `name` may be left out:
     data         list of {name, and if known: license, url, documents, bytes, tokens, sha256, ...}
     scores       list of {name, value, and if known: unit, split, ...}
     samples      list of {prompt, text}
+    sampling     {temperature, top_k, top_p, min_p, repetition_penalty}, what is known of them: how its tokens
+                 are best chosen where nobody says otherwise
     recipe       any JSON object: everything needed to repeat the training
     training     any JSON object: what the training took, with units in the keys (wall_s, tokens, ...)
 
@@ -35,7 +37,14 @@ _RECORDS = {
     "samples": ("prompt", "text"),
 }
 _OBJECTS = ("recipe", "training")
-_KNOWN = ("schema", *_TEXTS, *_LISTS, *_RECORDS, *_OBJECTS)
+_SAMPLING = {  # card -> (GGUF's own key, least, most)
+    "temperature": ("general.sampling.temp", 0, 10),
+    "top_k": ("general.sampling.top_k", 0, 1 << 20),
+    "top_p": ("general.sampling.top_p", 1e-6, 1),
+    "min_p": ("general.sampling.min_p", 0, 1),
+    "repetition_penalty": ("general.sampling.penalty_repeat", 0.1, 10),
+}
+_KNOWN = ("schema", *_TEXTS, *_LISTS, *_RECORDS, *_OBJECTS, "sampling")
 _GENERAL = {  # card -> GGUF's own key
     "name": "general.name",
     "summary": "general.description",
@@ -85,6 +94,10 @@ def _check(key: str, value: Any) -> None:
         raise TwofoldError(f"The model card's {key} must be a list of texts.")
     if key in _OBJECTS and not isinstance(value, Mapping):
         raise TwofoldError(f"The model card's {key} must be an object, not {type(value).__name__}.")
+    if key == "sampling" and (not isinstance(value, Mapping) or advice(value) != dict(value)):
+        raise TwofoldError(
+            f"The model card's sampling must be an object of {', '.join(_SAMPLING)}, in range."
+        )
     if key not in _RECORDS:
         return
     needed = _RECORDS[key]
@@ -95,6 +108,17 @@ def _check(key: str, value: Any) -> None:
             wanted: tuple[type, ...] = (int, float, str) if part == "value" else (str,)
             if not isinstance(item.get(part), wanted):
                 raise TwofoldError(f"The model card's {key}[{number}] lacks {part}.")
+
+
+def advice(given: Mapping[str, Any]) -> dict[str, float]:
+    """Return what of these settings advises on sampling, by the card's names; nonsense advises nothing."""
+    found = {}
+    for name, (_, least, most) in _SAMPLING.items():
+        value = given.get(name)
+        kind = int if name == "top_k" else int | float
+        if isinstance(value, kind) and not isinstance(value, bool) and least <= value <= most:
+            found[name] = value
+    return found
 
 
 def _is_list(value: Any) -> bool:
@@ -135,6 +159,8 @@ def to_gguf(card: Mapping[str, Any]) -> dict[str, Any]:
             for part in _SOURCE_KEYS:
                 if isinstance(source.get(part), str):
                     metadata[f"{prefix}.{number}.{part}"] = source[part]
+    for key, value in card.get("sampling", {}).items():
+        metadata[_SAMPLING[key][0]] = value if key == "top_k" else float(value)
     metadata["twofold.card"] = to_json(card)
     return metadata
 
@@ -162,6 +188,8 @@ def from_gguf(metadata: Mapping[str, Any], where: str) -> dict[str, Any]:
         named = [source for source in sources if "name" in source]
         if named:
             card[key] = named
+    if sampling := advice({name: metadata.get(key) for name, (key, _, _) in _SAMPLING.items()}):
+        card["sampling"] = sampling
     return validate(card)
 
 
@@ -177,6 +205,9 @@ def to_markdown(card: Mapping[str, Any]) -> str:
         lines += [card["summary"].strip(), ""]
     facts = ("author", "organization", "version", "created", "url", "license", "license_link")
     lines += [f"- {key.replace('_', ' ')}: {_line(card[key])}" for key in facts if card.get(key)]
+    if card.get("sampling"):
+        how = ", ".join(f"{key.replace('_', ' ')} {value:g}" for key, value in card["sampling"].items())
+        lines.append(f"- sampling: {how}")
     for key, title in (("limits", "What not to expect"), ("notes", "Notes")):
         if card.get(key):
             lines += ["", f"## {title}", "", *[f"- {_line(item)}" for item in card[key]]]

@@ -295,7 +295,21 @@ def _hf_card(folder: Path) -> dict[str, Any]:
     path = folder / CARD
     if path.exists():
         return cards.from_json(path.read_bytes().decode(errors="replace"), str(path))
-    return cards.validate({"name": folder.resolve().name or "unnamed"})
+    card: dict[str, Any] = {"name": folder.resolve().name or "unnamed"}
+    if sampling := _hf_sampling(folder / "generation_config.json"):
+        card["sampling"] = sampling
+    return cards.validate(card)
+
+
+def _hf_sampling(path: Path) -> dict[str, float]:
+    """Return what a model's makers advise on sampling; a file that is missing or damaged advises nothing."""
+    try:
+        found = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return {}
+    if not isinstance(found, dict) or found.get("do_sample") is False:
+        return {}
+    return cards.advice(found)
 
 
 def save_hf(model: Model, folder: str | Path, dtype: str = "BF16") -> None:
@@ -326,6 +340,8 @@ def save_hf(model: Model, folder: str | Path, dtype: str = "BF16") -> None:
     }
     stops = sorted(model.tokenizer.stop_ids)
     generation = {**special, "eos_token_id": stops if len(stops) > 1 else vocabulary.eos_id}
+    if sampling := model.card.get("sampling"):
+        generation |= {"do_sample": True, **sampling}
     names = {"F32": "float32", "F16": "float16", "BF16": "bfloat16"}
     settings = {**family.to_hf(config), **special, "torch_dtype": names[dtype]}
     write_text(folder / "generation_config.json", json.dumps(generation, indent=2) + "\n")

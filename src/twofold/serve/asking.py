@@ -22,6 +22,7 @@ from twofold.tokens.speech import CLOSE, OPEN
 
 Message = dict[str, Any]
 _BIASED, _DIGITS = 1024, 9  # tokens that a `logit_bias` may have, and digits of an id
+_USUAL = {"temperature": 0.7, "top_k": 0, "top_p": 1.0, "min_p": 0.05, "repetition_penalty": 1.0}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,25 +57,32 @@ class Wish:
         return Ask(**(given | changes))
 
 
-def sampler(body: Mapping[str, Any], settings: Settings, *, penalty: str = "repetition_penalty") -> Sampler:
-    """Return how to choose tokens: what the request says, else what the server's settings say.
+def sampler(
+    body: Mapping[str, Any], settings: Settings, served: Served, *, penalty: str = "repetition_penalty"
+) -> Sampler:
+    """Return how to choose tokens: as the request says, else the server's settings, else the model's card.
 
     `penalty`: what the family calls the repetition penalty. Raises Refusal for a `logit_bias` that is none.
     """
 
-    def said(name: str, otherwise: Any) -> Any:
-        return otherwise if body.get(name) is None else body[name]
+    given = {"temperature": settings.temperature, "min_p": settings.min_p}
+    advice = {**_USUAL, **served.engine.card.get("sampling", {})}
+    advice |= {name: value for name, value in given.items() if value is not None}
+
+    def said(name: str, asked: str | None = None) -> Any:
+        value = body.get(asked or name)
+        return advice.get(name) if value is None else value
 
     return Sampler(
-        temperature=said("temperature", settings.temperature),
-        top_p=said("top_p", 1.0) or 1e-6,
-        top_k=max(0, said("top_k", 0)),
-        min_p=said("min_p", settings.min_p),
-        repetition_penalty=said(penalty, 1.0),
-        presence_penalty=said("presence_penalty", 0.0),
-        frequency_penalty=said("frequency_penalty", 0.0),
+        temperature=said("temperature"),
+        top_p=said("top_p") or 1e-6,
+        top_k=max(0, said("top_k")),
+        min_p=said("min_p"),
+        repetition_penalty=said("repetition_penalty", penalty),
+        presence_penalty=said("presence_penalty") or 0.0,
+        frequency_penalty=said("frequency_penalty") or 0.0,
         bias=_bias(body.get("logit_bias") or {}),
-        seed=said("seed", None) if body.get("seed") is not None else secrets.randbelow(2**31),
+        seed=secrets.randbelow(2**31) if body.get("seed") is None else body["seed"],
     )
 
 
@@ -178,7 +186,7 @@ def turn(
     return Wish(
         ids=prompt,
         max_tokens=room(served, prompt, max_tokens, settings),
-        sampler=sampler(options, settings, penalty=penalty),
+        sampler=sampler(options, settings, served, penalty=penalty),
         stops=stops,
         alternatives=probabilities or 0,
         constraint=forms.form(served, schema, tools, choice, parallel=parallel),

@@ -11,7 +11,8 @@ class Settings:
 
     `slots`: answers that a model writes at a time. `context`: tokens of a conversation at most; None: as many
     as the model was made for. `memory_gb`: for all loaded models together; None: half of the machine's.
-    `temperature`, `min_p`, `max_tokens`: for requests that do not say. `queue`: requests that may wait for a
+    `temperature`, `min_p`, `max_tokens`: for requests that do not say; None: as the model's card advises, or
+    else 0.7 and 0.05. `queue`: requests that may wait for a
     model; `items`: answers or texts a request may ask for. `patience_s`: seconds that a client may take
     to send its request, or to take a piece of the answer; `grace_s`: that answers may still take when the
     server stops. `preload`: load the first model at the start. `origins`: web pages besides the server's own
@@ -24,8 +25,8 @@ class Settings:
     slots: int = 16
     context: int | None = None
     memory_gb: float | None = None
-    temperature: float = 0.7
-    min_p: float = 0.05
+    temperature: float | None = None
+    min_p: float | None = None
     max_tokens: int = 4096
     queue: int = 256
     connections: int = 1024
@@ -46,7 +47,7 @@ class Settings:
             raise ValueError("threads and context are 1 or more.")
         if min(self.body_mb, self.patience_s, self.memory_gb or 1) <= 0 or self.grace_s < 0:
             raise ValueError("body_mb, patience_s and memory_gb are above 0.")
-        if self.temperature < 0 or not 0 <= self.min_p <= 1:
+        if (self.temperature or 0) < 0 or not 0 <= (self.min_p or 0) <= 1:
             raise ValueError("temperature is 0 or more, min_p from 0 to 1.")
 
     @property

@@ -71,6 +71,7 @@ def command(
     path = models.find(model)
     side_by_side = chosen.best_of if judge is not None else 1
     engine = models.open_engine(str(path), chosen, thinks=budget is not None, sequences=side_by_side)
+    chosen = models.advised(chosen, engine, settings, given)
 
     def widen() -> "Engine":
         return models.open_engine(str(path), chosen, thinks=True)

@@ -42,20 +42,15 @@ def command(
     from twofold.think import Budget, ask
 
     budget = None if think is None else Budget.parse(think)
-    chosen = models.generation(
-        models.Generation(max_tokens=256),
-        settings,
-        max_tokens=tokens,
-        temperature=temperature,
-        top_k=top_k,
-        top_p=top_p,
-        min_p=min_p,
-        seed=seed,
-        threads=threads,
-    )
+    given = {
+        "max_tokens": tokens, "temperature": temperature, "top_k": top_k, "top_p": top_p, "min_p": min_p,
+        "seed": seed, "threads": threads,
+    }  # fmt: skip
+    chosen = models.generation(models.Generation(max_tokens=256), settings, **given)
     if text == "-":
         text = sys.stdin.buffer.read().decode("utf-8", errors="replace")
     engine = models.open_engine(model, chosen, thinks=budget is not None)
+    chosen = models.advised(chosen, engine, settings, given)
     ids = models.prompt_ids(engine.tokenizer, text)
     room = engine.context - len(ids)
     if room < 1:

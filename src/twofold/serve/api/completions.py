@@ -14,6 +14,7 @@ from typing import Any
 from twofold.run import Step
 from twofold.serve import asking, openai
 from twofold.serve.fields import either, flag, listed, record, text, whole
+from twofold.serve.models import Served
 from twofold.serve.openai import FAMILY
 from twofold.serve.operations import Operation, Result, event
 from twofold.serve.refusals import Refusal
@@ -60,7 +61,7 @@ async def answer(request: Request) -> Result:
         ids = prompt
         if isinstance(prompt, str):
             ids = await asyncio.to_thread(asking.raw_ids, served, prompt)
-        wish = _wish(request, ids, served.engine.context, served.name)
+        wish = _wish(request, ids, served)
         for index in range(each):
             sampler = asking.reseeded(wish.sampler, index)
             replies.append(request.reply(served, dataclasses.replace(wish, sampler=sampler)))
@@ -81,8 +82,8 @@ def _prompts(given: Any) -> list[Any]:
     return list(given)
 
 
-def _wish(request: Request, ids: Sequence[int], context: int, name: str) -> asking.Wish:
-    body, settings = request.body, request.state.settings
+def _wish(request: Request, ids: Sequence[int], served: Served) -> asking.Wish:
+    body, settings, context = request.body, request.state.settings, served.engine.context
     wanted = _DEFAULT if body.get("max_tokens") is None else body["max_tokens"]
     echo = bool(body.get("echo"))
     if not wanted and not echo:
@@ -92,14 +93,14 @@ def _wish(request: Request, ids: Sequence[int], context: int, name: str) -> aski
     if len(ids) > context:
         raise Refusal(
             "invalid",
-            f"That is {len(ids):,} tokens; {name} sees {context:,} with its answer: shorten it.",
+            f"That is {len(ids):,} tokens; {served.name} sees {context:,} with its answer: shorten it.",
             where="prompt",
             code="context_length_exceeded",
         )
     return asking.Wish(
         ids=ids,
         max_tokens=min(wanted, max(1, context - len(ids))),
-        sampler=asking.sampler(body, settings),
+        sampler=asking.sampler(body, settings, served),
         stops=asking.stops(body.get("stop")),
         alternatives=body.get("logprobs") or 0,
         owner=request.owner,

@@ -156,7 +156,7 @@ def _raw(request: Request, served: Served) -> asking.Wish:
     return asking.Wish(
         ids=ids,
         max_tokens=asking.room(served, ids, how["max_tokens"], settings),
-        sampler=asking.sampler(how["options"], settings, penalty=how["penalty"]),
+        sampler=asking.sampler(how["options"], settings, served, penalty=how["penalty"]),
         constraint=forms.form(served, how["schema"], (), "auto"),
         stops=how["stops"],
         owner=request.owner,

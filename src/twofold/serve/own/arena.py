@@ -84,7 +84,7 @@ class Arena:
         wish = asking.Wish(
             ids=ids,
             max_tokens=asking.room(served, ids, request.body.get("max_tokens"), settings),
-            sampler=asking.sampler(request.body, settings),
+            sampler=asking.sampler(request.body, settings, served),
             owner=request.owner,
         )
         return request.reply(served, wish)
