@@ -48,7 +48,6 @@ from twofold.train import (
     resume,
 )
 from twofold.train.dial import ShapeConfig
-from twofold.train.folder import read_recipe
 from twofold.train.guard import GuardConfig
 from twofold.train.parent import open_parent
 from twofold.train.schedule import ScheduleConfig
@@ -167,11 +166,7 @@ def get_ready(life: Life, before: Path, console: Console) -> Path:
 
 def read_before(start: Path | None) -> int:
     """Return how many tokens a finished base has read, together with those that it started from."""
-    if start is None:
-        return 0
-    recipe = read_recipe(start)
-    before = recipe.settings.get("start")
-    return int(recipe.plan["tokens"]) + read_before(Path(before) if before else None)
+    return sum(int(recipe.plan["tokens"]) for recipe in box_card.earlier(start))
 
 
 def built(life: Life) -> box_data.BoxData:

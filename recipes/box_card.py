@@ -20,10 +20,11 @@ from twofold.parameters import load
 from twofold.run import Engine, Sampler
 from twofold.run import load as open_engine
 from twofold.train.export import spell
-from twofold.train.folder import read_recipe
+from twofold.train.folder import Recipe, read_recipe
 
 BENCHMARKS = ("blimp", "arc_easy", "arc_challenge", "piqa", "winogrande", "openbookqa", "lambada", "boolq")
 CARD_SEED = 0
+SAMPLING = {"temperature": 0.3, "top_p": 0.9}  # it ships with this advice: it is not sure of much
 SUM = "A crate holds 48 bottles. How many are in 37 crates?"
 QUESTIONS = (
     ("Hello!",),
@@ -168,9 +169,7 @@ def answer(engine: Engine, messages: list[dict[str, Any]], tools: list[dict[str,
     ids = engine.tokenizer.chat(messages, tools=tools, add_generation_prompt=True)
     if len(ids) >= engine.context:
         return ""
-    return "".join(
-        engine.stream(ids, max_tokens=200, sampler=Sampler(temperature=0.5, top_p=0.9, seed=1))
-    ).strip()
+    return "".join(engine.stream(ids, max_tokens=200, sampler=Sampler(**SAMPLING, seed=1))).strip()
 
 
 def describe(
@@ -196,6 +195,7 @@ def describe(
         "offline, and makes things up.",
         "license": "MIT",
         "languages": ["en"],
+        "sampling": SAMPLING,
         "limits": LIMITS,
         "data": [
             {"name": one["title"], "license": one["licence"], "url": one["source"], "used": one["used"]}
@@ -215,14 +215,24 @@ def how_to_repeat(life: Any, stages: list[str]) -> dict[str, Any]:
     settings = {
         field.name: getattr(life, field.name)
         for field in dataclasses.fields(life)
-        if field.name not in ("data", "out", "work", "until", "remix", "shape")
+        if field.name not in ("data", "out", "work", "until", "remix", "shape", "start")
     }
     return {
         "script": "recipes/box.py",
         "settings": {**settings, **dataclasses.asdict(life.shape)},
         "data_sha256": {path.name: sha256(path) for path in files},
         "plans": {stage: read_recipe(life.work / stage).plan for stage in stages},
+        "earlier_bases": [recipe.plan for recipe in earlier(life.start)],
     }
+
+
+def earlier(start: Path | None) -> Iterator[Recipe]:
+    """Return the recipes of the bases that a base went on from, the last first."""
+    while start is not None:
+        recipe = read_recipe(start)
+        yield recipe
+        before = recipe.settings.get("start")
+        start = Path(before) if before else None
 
 
 def write(model: Path, page: Path) -> None:

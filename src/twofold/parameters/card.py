@@ -112,7 +112,7 @@ def _check(key: str, value: Any) -> None:
 
 def advice(given: Mapping[str, Any]) -> dict[str, float]:
     """Return what of these settings advises on sampling, by the card's names; nonsense advises nothing."""
-    found = {}
+    found: dict[str, float] = {}
     for name, (_, least, most) in _SAMPLING.items():
         value = given.get(name)
         kind = int if name == "top_k" else int | float

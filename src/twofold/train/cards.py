@@ -16,7 +16,7 @@ from twofold.train.loop import Trained
 from twofold.train.settings import FinetuneConfig, PreferConfig, PretrainConfig
 
 LIMITS = ["It is small: it writes fluent text and makes things up. Believe nothing it says."]
-PATHS = ("data", "val", "corpus", "model", "judge")
+PATHS = ("data", "val", "corpus", "model", "start", "judge")
 
 
 def facts(score: Score, trained: Trained, wall_s: float) -> dict[str, Any]:
