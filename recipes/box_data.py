@@ -139,7 +139,8 @@ def researched(folder: Path, tokenizer: Tokenizer, *, window: int, steps: int = 
     import box_research  # needs the extra [os]
 
     settings = {
-        "window": window, "steps": steps, "code": code_hash(("box_[rw]*", "company_*", "demo_*", "talk_*"), without=()),
+        "window": window, "steps": steps,
+        "code": code_hash(("box_[rw]*", "company_*", "demo_*", "talk_*"), without=()),
         "tokens": len(tokenizer.vocabulary.tokens),
     }  # fmt: skip
     made = folder / hashlib.sha256(json.dumps(settings).encode()).hexdigest()[:12]

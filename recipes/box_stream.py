@@ -3,8 +3,8 @@
 The first part is prose and drills in looking back (box_drills.py), many at first. The second, read while the
 learning rate falls, is a mixture: prose, dictionary entries, dialogues and tool calls in the chat template,
 every token of which counts, and a few drills. What is read while the rate falls is remembered best (Hu et al.
-2024, arXiv:2404.06395, section 5), and the rows of the tokens for turns, tools and thinking are not blank when
-tuning begins. Nothing is read twice unless the prose runs out.
+2024, arXiv:2404.06395, section 5), and the rows of the tokens for turns, tools and thinking are not blank
+when tuning begins. Nothing is read twice unless the prose runs out.
 
 A step of training reads neighbouring windows. So that these are not all of one document, the windows of each
 part are shuffled, too; the price is one target in a window that belongs to another text.
