@@ -284,7 +284,7 @@ async def show(request: Request) -> Result:
     capabilities = ["completion", *(["tools"] if "tools" in template else [])]
     return {
         "modelfile": f"FROM {name}",
-        "parameters": "",
+        "parameters": _parameters(model.card.get("sampling", {})),
         "template": template,
         "license": str(model.card.get("license") or ""),
         "modified_at": _modified(path),
@@ -299,6 +299,12 @@ async def show(request: Request) -> Result:
             f"{config.architecture}.block_count": config.layers,
         },
     }
+
+
+def _parameters(sampling: Mapping[str, float]) -> str:
+    """Return advice on sampling as Ollama lists it: a name and a value a line."""
+    names = {"repetition_penalty": "repeat_penalty"}
+    return "\n".join(f"{names.get(name, name):30} {value:g}" for name, value in sampling.items())
 
 
 async def version(request: Request) -> Result:
