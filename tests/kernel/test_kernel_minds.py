@@ -64,7 +64,7 @@ def test_what_was_preempted_is_gone_on_with_as_if_nothing_had_been(local: Local)
 def test_forks_share_what_was_read_before_they_parted(local: Local, tmp_path: Path) -> None:
     shared = Local(local.engine, local.batcher)
     found = System(tmp_path, minds=lambda name: shared, devices={}, policy=Rules())
-    pid = found.spawn(program("Tell me about rivers. " * 10, stays=True))
+    pid = found.spawn(program("Tell me about rivers. " * 30, stays=True))
     found.run(seconds=60)
     forks = [found.fork(pid, said=word) for word in ("And lakes?", "And seas?")]
     found.run(seconds=60)

@@ -52,7 +52,9 @@ def test_tools_and_thoughts(client: ollama.Client, serving: Serving) -> None:
 
 def test_models_are_listed_shown_loaded_and_unloaded(client: ollama.Client, serving: Serving) -> None:
     assert [model.model for model in client.list().models][:2] == ["box", "tiny"]
+    assert client.show("box").parameters.split()[:2] == ["temperature", "0.3"]
     shown = client.show("tiny")
+    assert not shown.parameters
     assert "completion" in shown.capabilities
     assert shown.modelinfo["qwen3.context_length"] == 2048
     client.generate("tiny", "")
