@@ -145,20 +145,22 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def servers(file: Path, clients: int, threads: int, folder: str | None) -> dict[str, Server]:
+def servers(file: Path, clients: int, options: argparse.Namespace) -> dict[str, Server]:
     """Return both servers, started."""
+    threads = options.threads
     ours, theirs = free_port(), free_port()
     context = min(CONTEXT, load(file).config.context)
     twofold = [sys.executable, "-m", "twofold", "serve", str(file), "--port", str(ours)]
     twofold += ["--threads", str(threads), "--slots", str(clients), "--context", str(context)]
-    rival = [str(rivals_program("llama-server", folder)), "-m", str(file), "--port", str(theirs)]
+    rival = [str(rivals_program("llama-server", options.programs)), "-m", str(file), "--port", str(theirs)]
     rival += ["-t", str(threads), "-tb", str(threads), "-np", str(clients), "-c", str(context * clients)]
-    return {"twofold": Server(twofold, ours), "llama-server": Server([*rival, "--no-webui"], theirs)}
+    rival += ["--no-webui", *options.rival.split()]
+    return {"twofold": Server(twofold, ours), "llama-server": Server(rival, theirs)}
 
 
 async def compare(file: Path, clients: int, options: argparse.Namespace) -> tuple[list[object], list[object]]:
     """Return a row on many clients and one on the shared prefix."""
-    both = servers(file, clients, options.threads, options.programs)
+    both = servers(file, clients, options)
     found: dict[str, list[Load]] = {name: [] for name in both}
     prefix: dict[str, list[tuple[float, float]]] = {name: [] for name in both}
     with both["twofold"], both["llama-server"]:
@@ -196,10 +198,12 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--asks", type=int, default=3, help="of each client in a round")
     parser.add_argument("--programs", help="the folder of llama-server")
+    crash = "such as --rival=--no-repack where its kernels for AMX crash, as on some virtual machines"
+    parser.add_argument("--rival", default="", help=f"more options of llama-server, in one text, {crash}")
     parser.add_argument("--quick", action="store_true", help="one round")
     options = parser.parse_args()
     options.rounds = 1 if options.quick else options.rounds
-    print(describe())
+    print(describe() + (f"; llama-server with {options.rival}" if options.rival else ""))
     rows, shared = [], []
     with tempfile.TemporaryDirectory() as folder:
         file = options.model

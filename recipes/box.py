@@ -138,7 +138,8 @@ def get_ready(life: Life, before: Path, console: Console) -> Path:
     if (life.work / "base/recipe.toml").exists() and not life.remix:
         return life.work / "stream"  # the base is begun: what it reads is decided
     made = built(life)
-    rng = random.Random(1 if life.start is None else 2)
+    lives = len([*box_card.earlier(life.start)])
+    rng = random.Random(1 + lives)
     talk = rng.sample(own := [*conversations(made.talk)], min(len(own), READ_TALK))
     talk += box_dialogues.dialogues(life.data, rng)
     rng.shuffle(talk)
@@ -153,7 +154,7 @@ def get_ready(life: Life, before: Path, console: Console) -> Path:
     stream = box_stream.make(
         life.work / "stream", prose, box_dialogues.glosses(life.data), talk, tokens,
         context=life.model.context, skip=read_before(life.start), anew=life.remix,
-        seed=0 if life.start is None else 1,
+        seed=lives,
     )  # fmt: skip
     first = stream.border // (rows * life.model.context)
     say(
@@ -222,6 +223,11 @@ def take_turns(life: Life, base: Path, console: Console) -> Path:
     found = sorted(built(life).talk.glob("*.jsonl"))
     found += box_data.researched(
         life.work / "research", parent.tokenizer, window=life.window, steps=life.research
+    )
+    prose = prepare(built(life).text, life.work / "prose", tokenizer=parent.tokenizer)
+    tokens = int(box_data.WEIGHTS["text"] * steps * rows * life.window)
+    found.append(
+        box_stream.text_for_tuning(life.work / "text", prose, tokens, window=life.window, seed=steps).folder
     )
     files = {path.stem: path for path in found}
     config = FinetuneConfig(

@@ -3,11 +3,13 @@
 A model that has read little does not copy: asked for a name it was told a moment ago, it says one it knows.
 The part of a transformer that finds "what came after this, the last time" (induction heads: Olsson et al.
 2022, arXiv:2209.11895) is learned only where a text repeats what could not be guessed, and prose seldom does.
-After 13M tokens of books the model in the box had none of it; with drills among the prose it grew within
-two million (docs/log.md). So some of what is read are
+After 13M tokens of books the model in the box had none of it (docs/log.md has what became of it). So some of
+what is read are
 
-- tokens drawn at random, some of which come again at once, where nothing but a copy can help: this is what
-  makes the skill, and many are read at the beginning (passages of prose alone did not, in 3M tokens);
+- tokens drawn at random, some of which come again at once, where nothing but a copy can help;
+- the same over a distance: random tokens, made-up names and passages of prose, each of which comes again
+  now and then with much else between. Who was taught the first only copies over a hundred tokens, not over
+  a thousand;
 - passages of prose that come again, word by word, after others;
 - records of things with made-up names, whose values are then asked for, in a call or in a sentence.
 
@@ -17,6 +19,7 @@ Not covered: tasks that need more than finding and copying.
 """
 
 import json
+import math
 import random
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -28,9 +31,9 @@ from box_words import business, company, made_word, name, town
 from twofold.tokens import Tokenizer
 from twofold.tokens.specials import END_OF_TEXT
 
-KINDS = ("again", "disorder", "records")
-SHARES = (0.25, 0.3, 0.45)
-LENGTH = 900  # tokens of a drill, about
+KINDS = ("again", "disorder", "far", "records")
+SHARES = (0.15, 0.15, 0.4, 0.3)
+LENGTH = 900  # tokens of a drill, about; of those over a distance twice the distance
 NEAR = 10  # so many passages back lies the farthest that comes again
 PLAIN = 320  # tokens below are bytes and special
 
@@ -38,15 +41,20 @@ Ids = npt.NDArray[np.unsignedinteger[Any]]
 
 
 def drills(
-    prose: Iterator[Ids], tokenizer: Tokenizer, rng: random.Random, only: str | None = None
+    prose: Iterator[Ids],
+    tokenizer: Tokenizer,
+    rng: random.Random,
+    only: Sequence[str] = (),
+    *,
+    reach: int = LENGTH,
 ) -> Iterator[Ids]:
     """Return drills as documents of ids, until `prose`, documents to take passages from, is used up.
 
-    `only`: of this kind.
+    `only`: of these kinds, in equal parts. `reach`: the largest distance of "far", in tokens.
     """
     separator = tokenizer.special_id(END_OF_TEXT)
     while True:
-        kind = only or rng.choices(KINDS, SHARES)[0]
+        kind = rng.choice(only) if only else rng.choices(KINDS, SHARES)[0]
         if kind == "records":
             text = ""
             ids: list[int] = []
@@ -59,6 +67,8 @@ def drills(
                 return
             if kind == "again":
                 ids = again(document[1 : LENGTH // 2].tolist(), rng)
+            elif kind == "far":
+                ids = far(document[1:].tolist(), range(PLAIN, separator), tokenizer, rng, reach)
             else:
                 ids = disorder(document[1:].tolist(), range(PLAIN, separator), rng)
         yield np.array([separator, *ids])
@@ -88,6 +98,36 @@ def disorder(ids: Sequence[int], every: Sequence[int], rng: random.Random) -> li
         some = rng.choices(pool if rng.random() < 0.7 else every, k=size)
         for _ in range(rng.randint(2, 3)):
             said += [*some, *rng.choices(pool, k=rng.randint(0, 5))]
+    return said
+
+
+def far(
+    ids: Sequence[int], every: Sequence[int], tokenizer: Tokenizer, rng: random.Random, reach: int
+) -> list[int]:
+    """Return the tokens `ids` in passages, and between them what comes again over up to `reach` tokens.
+
+    That is random tokens of `ids` and of `every`, sentences with made-up names, and the passages. Short
+    distances are as frequent as long ones, by their logarithms.
+    """
+    pool = [one for one in ids if one in every] or list(every)
+    told: list[tuple[int, list[int]]] = []  # where each began
+    said: list[int] = []
+    at = 0
+    while len(said) < 2 * reach:
+        kind = rng.random()
+        if told and kind < 0.5:
+            back = len(said) - math.exp(rng.uniform(math.log(20), math.log(reach)))
+            piece = min(told, key=lambda one: abs(one[0] - back))[1]
+        elif kind < 0.7:
+            piece = rng.choices(pool if rng.random() < 0.7 else every, k=rng.randint(4, 30))
+        elif kind < 0.85:
+            value = rng.choice(list(VALUES.values()))(rng)
+            piece = tokenizer.encode(f" {name(rng, company, 'train')} {rng.choice(JOINTS)} {value}.")
+        else:
+            piece = list(ids[at : at + rng.randint(10, 150)])
+            at += len(piece)
+        told.append((len(said), piece))
+        said += piece
     return said
 
 
@@ -125,6 +165,7 @@ def amount(rng: random.Random) -> str:
     )
 
 
+JOINTS = ("is", "has", "of", "and", "->", "=", "for", "at", "in", "with")
 VALUES = {
     "town": town, "owner": made_word, "code": code, "founding date": date, "price": amount, "size": amount,
     "partner": company, "business": business, "last visit": date,

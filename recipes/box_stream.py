@@ -29,14 +29,15 @@ from twofold.base.files import atomic_write, write_text
 from twofold.corpus import Conversation, Corpus, open_corpus
 from twofold.corpus.formats.jsonl import records
 from twofold.corpus.opening import open_bytes
-from twofold.corpus.shards import Spool
+from twofold.corpus.shards import Spool, reusable
 from twofold.tokens import Tokenizer
 from twofold.tokens.conversation import encode
 from twofold.tokens.specials import END_OF_TEXT
 
 MIXED = 0.35  # of the tokens: the last part, with the decay of the rate
 FIRST, MANY, FEW = 0.08, 0.4, 0.12  # many drills until so much is read, then few until the mixture
-SHARES = {"prose": 0.58, "glosses": 0.06, "talk": 0.28, "drills": 0.08}  # of the tokens of the last part
+EASY = ("disorder", "far")  # kinds of the drills that are many at first
+SHARES = {"prose": 0.64, "glosses": 0.06, "talk": 0.20, "drills": 0.10}  # of the tokens of the last part
 PROSE_SAMPLE, TALK_SAMPLE = 16_000_000, 3_000_000  # bytes that the tokenizer learns from
 MOST_EPOCHS = 4  # that the prose may be read
 GLOSSES = 12  # dictionary entries in one document
@@ -108,7 +109,7 @@ def make(
     first, border = (int(share * tokens) // context * context for share in (FIRST, 1 - MIXED))
     inputs = {
         "tokens": tokens, "context": context, "prose": int(prose.train.size), "seed": seed, "mixed": MIXED,
-        "shuffled": True, "skip": skip, "drills before": [FIRST, MANY, FEW], **SHARES,
+        "shuffled": True, "skip": skip, "drills before": [FIRST, MANY, FEW, *EASY], **SHARES,
     }  # fmt: skip
     if not anew and (folder / "corpus.json").exists():
         found = open_corpus(folder)
@@ -134,8 +135,8 @@ def make(
             skip -= len(next(text))
         # Passages come from the end of the prose, which is read last if at all.
         late = documents(prose.train[len(prose.train) // 2 :], separator)
-        looks = drills(late, tokenizer, random.Random(seed))
-        easy = drills(late, tokenizer, random.Random(seed + 1), only="disorder")
+        looks = drills(late, tokenizer, random.Random(seed), reach=context)
+        easy = drills(late, tokenizer, random.Random(seed + 1), EASY, reach=context)
         take(easy, 0, MANY * first)
         take(text, 0, first - spool.ends[-1])
         take(looks, 1, FEW * (border - first))
@@ -160,6 +161,35 @@ def make(
     description = json.loads((folder / "corpus.json").read_bytes())
     write_text(folder / "corpus.json", json.dumps({**description, "inputs": inputs}, indent=1) + "\n")
     return Stream(open_corpus(folder), border)
+
+
+def text_for_tuning(folder: Path, prose: Corpus, tokens: int, *, window: int, seed: int) -> Corpus:
+    """Return documents to mix into tuning, all of whose tokens count, each within `window`; made or found.
+
+    Half are prose, lest the model forget it, half drills over distances as long as the window.
+    """
+    inputs = {
+        "tokens": tokens,
+        "window": window,
+        "seed": seed,
+        "prose": int(prose.train.size),
+        "for": "tuning",
+    }
+    if reusable(folder, inputs):
+        return open_corpus(folder)
+    tokenizer = prose.tokenizer
+    separator = tokenizer.special_id(END_OF_TEXT)
+    late = documents(prose.train[len(prose.train) // 2 :], separator)
+    looks = drills(late, tokenizer, random.Random(seed), ("far", "far", "records"), reach=window * 4 // 5)
+    with Spool(folder, tokenizer.vocab_size, masked=True) as spool:
+        for number, (read, look) in enumerate(zip(late, looks, strict=False)):
+            for ids in (read[: window // 2], look[:window]):
+                size = len(tokenizer.decode(ids[1:].tolist()).encode())
+                spool.add(ids, size, int(number % 50 == 0), np.arange(len(ids)) > 0)
+            if spool.ends[-1] >= tokens:
+                break
+        spool.give_both_parts()
+        return spool.finish(tokenizer, seed, {"sources": prose.sources, "skipped": [], "inputs": inputs})
 
 
 def shuffle(corpus: Corpus, borders: list[int], context: int, seed: int) -> None:

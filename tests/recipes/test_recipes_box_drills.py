@@ -33,6 +33,25 @@ def test_tokens_in_disorder_come_again_at_once() -> None:
     assert right > 0.25 * len(said)
 
 
+def test_pieces_come_again_over_distances_short_and_long(tokenizer: Tokenizer) -> None:
+    reach = 400
+    rng = random.Random(9)
+    prose = [rng.randrange(320, 420) for _ in range(3000)]
+    said = box_drills.far(prose, range(320, 440), tokenizer, random.Random(0), reach)
+    assert 2 * reach <= len(said) < 3 * reach
+    last: dict[tuple[int, ...], int] = {}
+    distances = []
+    for at in range(len(said) - 5):
+        five = tuple(said[at : at + 5])
+        if five in last:
+            distances.append(at - last[five])
+        last[five] = at
+    assert 0.3 < len(distances) / len(said) < 0.7
+    assert max(distances) <= 1.5 * reach
+    near = sum(distance < 90 for distance in distances)
+    assert 0.1 < near / len(distances) < 0.9
+
+
 def test_passages_come_again_word_by_word() -> None:
     ids = list(range(400))
     said = box_drills.again(ids, random.Random(1))
@@ -59,7 +78,7 @@ def test_drills_are_documents_of_one_kind_or_of_all(tokenizer: Tokenizer) -> Non
     separator = tokenizer.special_id("<|endoftext|>")
     documents = [np.array([separator, *range(320, 400)]) for _ in range(40)]
 
-    def some(only: str | None = None) -> list[np.ndarray]:
+    def some(*only: str) -> list[np.ndarray]:
         return list(box_drills.drills(iter(documents), tokenizer, random.Random(3), only))
 
     made = some()
@@ -67,3 +86,4 @@ def test_drills_are_documents_of_one_kind_or_of_all(tokenizer: Tokenizer) -> Non
     assert all(one[0] == separator and (one[1:] < separator).all() for one in made)
     assert [one.tolist() for one in some()] == [one.tolist() for one in made]
     assert len(some("disorder")) == 40
+    assert max(map(len, some("far"))) > box_drills.LENGTH

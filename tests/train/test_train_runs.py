@@ -1,5 +1,6 @@
 """Whole runs on a small text: they learn, resume to the last bit, keep their time, leave their files."""
 
+import dataclasses
 import json
 import os
 import signal
@@ -12,9 +13,10 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from small_runs import Stop, after_step, broken_at, records, settings, write_text  # noqa: E402
+from tiny_models import random_model  # noqa: E402
 
-from twofold.base.errors import UsageError  # noqa: E402
-from twofold.parameters import load  # noqa: E402
+from twofold.base.errors import BadFileError, UsageError  # noqa: E402
+from twofold.parameters import load, save_gguf  # noqa: E402
 from twofold.run.reference import Reference  # noqa: E402
 from twofold.train import (  # noqa: E402
     FinetuneConfig,
@@ -120,8 +122,29 @@ def test_a_run_goes_on_from_a_finished_one(finished, text, tmp_path, monkeypatch
     assert new.tokenizer.vocabulary == old.tokenizer.vocabulary
     assert new.card["parents"] == [{"name": "a"}]
     assert new.card["data"] == 2 * old.card["data"]
-    with pytest.raises(UsageError, match=r"window of .* is 64 tokens"):
-        pretrain(settings(text, tmp_path / "wide", start=finished.folder, model=ShapeConfig(context=128)))
+
+
+def test_longer_rows_teach_a_longer_window(finished, text, tmp_path):
+    how = {"start": finished.folder, "model": ShapeConfig(context=128), "batch": 2, "steps": 2}
+    wide = load(pretrain(settings(text, tmp_path / "wide", **how)).model)
+    assert wide.config == dataclasses.replace(load(finished.model).config, context=128)
+
+
+def test_a_run_goes_on_from_a_downloaded_model_of_another_family(text, tmp_path):
+    theirs = random_model("llama")
+    save_gguf(theirs, tmp_path / "theirs.gguf", "F32")
+    how = {"start": tmp_path / "theirs.gguf", "model": ShapeConfig(context=32), "steps": 4}
+    on = load(pretrain(settings(text, tmp_path / "on", **how)).model)
+    assert on.config == theirs.config
+    assert on.tokenizer.vocabulary == theirs.tokenizer.vocabulary
+    assert f"of {theirs.config.parameters:,} parameters" in on.card["summary"]
+
+
+def test_a_family_that_is_not_trained_here_is_refused_before_anything_is_made(text, tmp_path):
+    save_gguf(random_model("gemma3"), tmp_path / "theirs.gguf", "F32")
+    with pytest.raises(BadFileError, match="gemma3 cannot be trained further here"):
+        pretrain(settings(text, tmp_path / "on", start=tmp_path / "theirs.gguf"))
+    assert not (tmp_path / "on").exists()
 
 
 def test_a_finished_run_resumed_changes_nothing(finished):

@@ -39,7 +39,7 @@ def of_pretraining(
     before: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Return the card of a base model; `before`: of the model that it went on from."""
-    size = chosen.model().parameters
+    size = chosen.parameters
     score = {"name": "bits per byte", "split": "held out", "bytes": recipe.result["val_bytes"]}
     card: dict[str, Any] = {
         "name": name,

@@ -15,7 +15,7 @@ import torch
 from twofold.base import runlog
 from twofold.base.errors import BadFileError
 from twofold.base.files import atomic_write, write_text
-from twofold.parameters import Model, save_gguf
+from twofold.parameters import Model, ModelConfig, save_gguf
 from twofold.parameters.families import FAMILIES
 from twofold.run import library
 from twofold.tokens import Tokenizer
@@ -37,6 +37,15 @@ def to_model(net: Transformer, tokenizer: Tokenizer, card: dict[str, Any]) -> Mo
     return Model(config=net.config, tokenizer=tokenizer, card=card, tensors=tensors)
 
 
+def check_trained(config: ModelConfig) -> None:
+    """Raise BadFileError for graphs that are not trained here."""
+    if config.family not in TRAINED or config.rope_scaling or config.sliding_window:
+        raise BadFileError(
+            f"This model of the family {config.family} cannot be trained further here; Qwen3's dense and "
+            "Llama's without scaled positions can be."
+        )
+
+
 def from_model(
     model: Model,
     *,
@@ -45,11 +54,7 @@ def from_model(
 ) -> Net:
     """Return a network with the model's weights. Raises BadFileError for graphs that are not trained here."""
     config = model.config
-    if config.family not in TRAINED or config.rope_scaling or config.sliding_window:
-        raise BadFileError(
-            f"This model of the family {config.family} cannot be trained further here; Qwen3's dense and "
-            "Llama's without scaled positions can be."
-        )
+    check_trained(config)
     order = partial(FAMILIES.get(config.family).to_hf_order, config=config)  # halves, as transformers has it
     net = kind(config, compute=compute)
     with torch.no_grad():

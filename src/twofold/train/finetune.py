@@ -32,13 +32,13 @@ from twofold.train.export import from_model, to_model, with_end, write_files
 from twofold.train.folder import Recipe, new_folder, read_recipe, restore, write_recipe
 from twofold.train.loop import Trained
 from twofold.train.optimiser import OptimizerConfig
-from twofold.train.parent import open_parent
+from twofold.train.parent import model_file, open_parent
 from twofold.train.patience import PatientRun
 from twofold.train.planning import shared
 from twofold.train.pretrain import Result
 from twofold.train.settings import FinetuneConfig, PreferConfig, plain
 from twofold.train.step import StepPlan, set_up
-from twofold.train.talk import Talk, model_file, prepare
+from twofold.train.talk import Talk, prepare
 from twofold.train.transformer import Transformer
 
 TURN_END = "<|im_end|>"

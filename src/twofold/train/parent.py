@@ -14,15 +14,28 @@ from twofold.train import checkpoint
 from twofold.train.folder import read_recipe
 
 
-def open_parent(path: Path) -> Model:
-    """Return the model to start from; a run folder's weights come unrounded from its last checkpoint."""
-    if not path.is_dir() or (path / "config.json").is_file():
-        return load(path)
-    if not (path / "model.gguf").is_file():
+def model_file(path: Path) -> Path:
+    """Return what the engine opens of a model: a run folder's model.gguf, else the path itself."""
+    return path / "model.gguf" if (path / "model.gguf").is_file() else path
+
+
+def described(path: Path) -> Model:
+    """Return the model to start from, for its shape, tokenizer and card: no weight is read.
+
+    Raises UsageError for a run that is not finished.
+    """
+    if path.is_dir() and not (path / "config.json").is_file() and not (path / "model.gguf").is_file():
         raise UsageError(
             f"{path} holds no model.gguf: the run is not finished; go on with it by --resume {path}."
         )
-    model = load(path / "model.gguf")
+    return load(path if (path / "config.json").is_file() else model_file(path))
+
+
+def open_parent(path: Path) -> Model:
+    """Return the model to start from; a run folder's weights come unrounded from its last checkpoint."""
+    model = described(path)
+    if not path.is_dir() or (path / "config.json").is_file():
+        return model
     found = checkpoint.steps(path / "checkpoints")
     recipe = read_recipe(path) if (path / "recipe.toml").is_file() else None
     if not found or (recipe is not None and recipe.settings.get("lora")):

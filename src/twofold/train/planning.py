@@ -23,7 +23,7 @@ from twofold.train.display import Screen
 from twofold.train.keeper import Rule
 from twofold.train.optimiser import OptimizerConfig
 from twofold.train.parallel import team
-from twofold.train.parent import open_parent
+from twofold.train.parent import described
 from twofold.train.settings import PretrainConfig, TuningConfig
 from twofold.train.step import StepPlan, flops_per_token
 
@@ -36,22 +36,13 @@ PACKED = {".zst": 3.3, ".gz": 3.0, ".pdf": 0.1}  # bytes of text per byte of fil
 EVERYTHING = 2**62
 DEFAULT_DEPTH = 4
 COMPILING_PAYS_S = 300.0
-TAKEN = ("width", "heads", "kv_heads", "head_dim", "ffn", "tied", "rope_theta")  # from a model to go on from
-GENTLE = 0.6  # of the usual rates, where a model goes on (docs/log.md)
+GENTLE = 0.6  # of the usual rates, where a model goes on: a guess that served once, compared with nothing
 
 
 def size(config: PretrainConfig) -> PretrainConfig:
     """Return `config` with `model.vocab` and `max_bytes` filled in: what the text is to be prepared for."""
-    if config.start is not None:
-        parent = open_parent(config.start).config
-        taken = {field: getattr(parent, field) for field in TAKEN}
-        if config.model.context > parent.context:
-            raise UsageError(
-                f"The window of {config.start} is {parent.context:,} tokens: set model.context within it."
-            )
-        same = dataclasses.replace(config.model, depth=parent.layers, vocab=None, **taken)
-        return dataclasses.replace(config, model=same)
-    if config.corpus is not None or (config.max_bytes is not None and config.model.vocab is not None):
+    known = config.model.vocab is not None or config.start is not None
+    if config.corpus is not None or (config.max_bytes is not None and known):
         return config
     spend, ladder = None, None
     if config.flops is not None or config.time is not None:
@@ -59,11 +50,15 @@ def size(config: PretrainConfig) -> PretrainConfig:
         ladder = own_ladder(host)
         spend = _spending(config, host, ladder)
     text_bytes = _text_bytes(config.data)
-    depth = config.model.depth or DEFAULT_DEPTH
-    if spend is not None:
-        depth = dial.depth_for(config.model, spend, text_bytes, ladder)
-    vocab = config.model.vocab or dial.vocab_for(depth, text_bytes)
-    shape = dial.shape(config.model, depth, vocab)
+    vocab = None
+    if config.start is not None:
+        shape = _shape_of(config.start, config.model.context)
+    else:
+        depth = config.model.depth or DEFAULT_DEPTH
+        if spend is not None:
+            depth = dial.depth_for(config.model, spend, text_bytes, ladder)
+        vocab = config.model.vocab or dial.vocab_for(depth, text_bytes)
+        shape = dial.shape(config.model, depth, vocab)
     tokens = dial.tokens_for(shape, spend(shape) if spend else None, float("inf"))
     if config.steps is not None:
         tokens = config.steps * (config.batch or dial.batch_for(tokens, shape.context)) * shape.context
@@ -75,7 +70,7 @@ def size(config: PretrainConfig) -> PretrainConfig:
 
 def read(config: PretrainConfig, folder: Path, screen: Screen) -> Corpus:
     """Return the corpus of a run whose size is decided."""
-    tokenizer = None if config.start is None else open_parent(config.start).tokenizer
+    tokenizer = None if config.start is None else described(config.start).tokenizer
     if config.corpus is not None:
         found = open_corpus(config.corpus)
         if tokenizer is not None and fingerprint(found.tokenizer) != fingerprint(tokenizer):
@@ -105,11 +100,14 @@ def plan(config: PretrainConfig, corpus: Corpus, *, began: float | None = None) 
     budget_s = None if config.time is None else dial.seconds(config.time)
     ladder = own_ladder(host)
     spend = _spending(config, host, ladder)
-    chosen = dataclasses.replace(config.model, vocab=corpus.tokenizer.vocab_size)
-    depth = config.model.depth or (
-        dial.depth_for(chosen, spend, corpus.train_bytes, ladder) if spend else DEFAULT_DEPTH
-    )
-    shape = dial.shape(chosen, depth, corpus.tokenizer.vocab_size)
+    if config.start is not None:
+        shape = _shape_of(config.start, config.model.context)
+    else:
+        chosen = dataclasses.replace(config.model, vocab=corpus.tokenizer.vocab_size)
+        depth = config.model.depth or (
+            dial.depth_for(chosen, spend, corpus.train_bytes, ladder) if spend else DEFAULT_DEPTH
+        )
+        shape = dial.shape(chosen, depth, corpus.tokenizer.vocab_size)
     # A guess of the length gives the batch; the batch gives the pace; the pace gives the length.
     guess = dial.tokens_for(shape, spend(shape) if spend else None, len(corpus.train))
     rows = config.batch or dial.batch_for(guess, shape.context)
@@ -145,8 +143,8 @@ def plan(config: PretrainConfig, corpus: Corpus, *, began: float | None = None) 
     middle, low, high = dial.expected(shape, tokens, per_token, ladder, corpus.train_bytes, hashes)
     affordable = int(EVALUATION / 13 * steps * step_s / speed.evaluation_token_s)
     return dial.Plan(
-        depth=depth, width=shape.width, heads=shape.heads, kv_heads=shape.kv_heads, head_dim=shape.head_dim,
-        ffn=shape.ffn, vocab=shape.vocab_size, context=shape.context, tied=shape.tied,
+        depth=shape.layers, width=shape.width, heads=shape.heads, kv_heads=shape.kv_heads,
+        head_dim=shape.head_dim, ffn=shape.ffn, vocab=shape.vocab_size, context=shape.context, tied=shape.tied,
         rope_theta=shape.rope_theta, parameters=shape.parameters, tokens=tokens,
         train_tokens=len(corpus.train), steps=steps, rows=rows, micro_rows=micro, device=host.device,
         compute=host.compute, threads=speed.threads, peak_flops=host.peak_flops, tokens_per_s=batch / step_s,
@@ -161,6 +159,11 @@ def plan(config: PretrainConfig, corpus: Corpus, *, began: float | None = None) 
         rules=dial.BUILT_IN if ladder is None else f"this machine's ladder, {ladder.name!r}",
         **rates(config.optimizer, shape.width, tokens, GENTLE if config.start else 1.0),
     )  # fmt: skip
+
+
+def _shape_of(start: Path, context: int) -> ModelConfig:
+    """Return the shape of the model that a run goes on from, in rows of `context` tokens."""
+    return dataclasses.replace(described(start).config, context=context)
 
 
 def compiling(

@@ -37,7 +37,7 @@ from twofold.train.folder import Recipe, new_folder, read_recipe, restore, write
 from twofold.train.gold import GoldReward
 from twofold.train.optimiser import OptimizerConfig
 from twofold.train.parallel import team
-from twofold.train.parent import open_parent
+from twofold.train.parent import model_file, open_parent
 from twofold.train.planning import shared
 from twofold.train.preference import (
     HeldOutPairs,
@@ -52,7 +52,7 @@ from twofold.train.preferred import Ending
 from twofold.train.pretrain import Result
 from twofold.train.settings import PreferConfig, plain
 from twofold.train.step import StepPlan, set_up
-from twofold.train.talk import Talk, model_file, rehearsed
+from twofold.train.talk import Talk, rehearsed
 from twofold.train.transformer import Transformer
 
 RATES = {"muon_lr": 0.001, "embedding_lr": 0.0003, "head_lr": 0.0003, "norm_lr": 0.0003}

@@ -22,10 +22,17 @@ from twofold.train.appointment import read_decisions
 from twofold.train.data import Windows
 from twofold.train.display import Screen, duration
 from twofold.train.evaluation import HeldOut, Score
-from twofold.train.export import SEPARATOR, from_model, to_model, with_end, write_files
+from twofold.train.export import (
+    SEPARATOR,
+    check_trained,
+    from_model,
+    to_model,
+    with_end,
+    write_files,
+)
 from twofold.train.folder import Recipe, new_folder, read_recipe, restore, write_recipe
 from twofold.train.loop import Run, Trained
-from twofold.train.parent import open_parent
+from twofold.train.parent import described, open_parent
 from twofold.train.settings import PretrainConfig, plain
 from twofold.train.step import set_up
 from twofold.train.transformer import Transformer
@@ -61,6 +68,8 @@ def pretrain(config: PretrainConfig, *, console: Console | None = None) -> Resul
         raise UsageError("Give either data to read or the folder of a prepared corpus.")
     if config.time is None and config.flops is None and config.model.depth is None and config.steps is None:
         config = dataclasses.replace(config, time=DEFAULT_TIME)
+    if config.start is not None:
+        check_trained(described(config.start).config)
     if config.time is not None:
         dial.seconds(config.time)  # a time that makes no sense is said before anything is made
     with parallel.joined() as team:
@@ -121,7 +130,7 @@ def _run(folder: Path, screen: Screen, team: parallel.Team) -> Result:
     facts = cards.facts(score, trained, wall_s)
     recipe = dataclasses.replace(recipe, decisions=read_decisions(folder), result=facts)
     write_recipe(folder, recipe)
-    before = None if config.start is None else open_parent(config.start).card
+    before = None if config.start is None else described(config.start).card
     card = cards.of_pretraining(config, recipe, chosen, corpus, trained, config.name or folder.name, before)
     path = write_files(folder, to_model(net, one.tokenizer, card), config.file_type)
     show_result(screen, chosen, score, trained, wall_s)
@@ -142,12 +151,15 @@ def _start(
         net = Transformer(chosen.model(), compute=set_up(steps))
         net.initialise(config.seed)
     else:
-        net = from_model(open_parent(config.start), compute=set_up(steps))
+        parent = open_parent(config.start)
+        window = max(parent.config.context, chosen.context)  # longer rows teach a longer window
+        parent = dataclasses.replace(parent, config=dataclasses.replace(parent.config, context=window))
+        net = from_model(parent, compute=set_up(steps))
     net.to(steps.device)
     if chosen.compiled:
         net.compile_blocks()
     tokenizer = with_end(corpus.tokenizer, SEPARATOR)
-    separator = tokenizer.special_id(SEPARATOR)
+    separator = tokenizer.separator_id
     data = Windows(
         corpus.train, context=chosen.context, rows=chosen.rows, separator=separator, seed=config.seed,
         shuffle=config.shuffle,

@@ -21,6 +21,7 @@ from twofold.tokens.conversation import Conversation
 from twofold.train import rehearsal
 from twofold.train.data import Conversations, Data, Mixture
 from twofold.train.evaluation import HeldOut, HeldOutMixture
+from twofold.train.parent import model_file
 from twofold.train.settings import FinetuneConfig, TuningConfig
 
 FEW = 10  # own answers that are not worth reading
@@ -79,13 +80,12 @@ def prepare(
     `say` hears what there is and what was left out. Raises UsageError or BadFileError.
     """
     if config.corpus is not None:
-        corpus = open_corpus(config.corpus)
-        if corpus.tokenizer.vocabulary.tokens != tokenizer.vocabulary.tokens:
-            raise UsageError(f"The corpus {config.corpus} was made with another tokenizer than the model's.")
-        kinds = {config.corpus.name: corpus}
+        kinds = {config.corpus.name: _opened(config.corpus, tokenizer)}
     else:
         kinds = {
-            name: _prepared(config, folder / "corpus" / name, [path], tokenizer, context)
+            name: _opened(Path(path), tokenizer)
+            if (Path(path) / DESCRIPTION_FILE).exists()
+            else _prepared(config, folder / "corpus" / name, [path], tokenizer, context)
             for name, path in zip(names(config.data), config.data, strict=True)
         }
     for name, corpus in kinds.items():
@@ -130,6 +130,14 @@ def names(data: Sequence[str]) -> list[str]:
     return found
 
 
+def _opened(folder: Path, tokenizer: Tokenizer) -> Corpus:
+    """Return a corpus that was prepared before."""
+    corpus = open_corpus(folder)
+    if corpus.tokenizer.vocabulary.tokens != tokenizer.vocabulary.tokens:
+        raise UsageError(f"The corpus {folder} was made with another tokenizer than the model's.")
+    return corpus
+
+
 def _prepared(
     config: TuningConfig, folder: Path, paths: list[str], tokenizer: Tokenizer, context: int
 ) -> Corpus:
@@ -163,8 +171,3 @@ def rehearsed(
     config = dataclasses.replace(config, val_fraction=rehearsal.HELD_OUT)
     answers = _prepared(config, folder / "corpus" / rehearsal.NAME, [str(path)], tokenizer, context)
     return {rehearsal.NAME: answers, **own}
-
-
-def model_file(model: Path) -> Path:
-    """Return what the engine opens of a model: a run folder's model.gguf, else the path itself."""
-    return model / "model.gguf" if (model / "model.gguf").is_file() else model
