@@ -26,7 +26,7 @@ from twofold.train.folder import read_recipe  # noqa: E402
 from twofold.train.parent import open_parent  # noqa: E402
 from twofold.train.patience import best, scores  # noqa: E402
 from twofold.train.step import gradients  # noqa: E402
-from twofold.train.talk import names  # noqa: E402
+from twofold.train.talk import names, prepare  # noqa: E402
 
 
 @pytest.fixture(scope="module")
@@ -150,6 +150,22 @@ def test_every_file_is_a_kind_with_its_line_in_the_comparison(base, files, tmp_p
     assert "general text" in (result.folder / "card.md").read_text()
     assert (result.folder / "corpus" / "trees" / "val.jsonl").read_text().count("\n") >= 1
     assert names(["a/x.jsonl", "b/x.jsonl.gz", "y.jsonl"]) == ["x", "x-2", "y"]
+
+
+def test_a_prepared_folder_of_text_is_a_kind_all_of_whose_tokens_count(base, files, tmp_path):
+    engine = open_engine(base.model, threads=1, sequences=16)
+    text = rehearsal.own_text(engine, tmp_path / "prose", seed=3, source="a")
+    how = {"weights": (1.0, 1.0), "steps": 4, "val_fraction": 0.2}
+    result = finetune(tuning(base, [files[0], str(text.folder)], tmp_path / "m", **how))
+    assert not (result.folder / "corpus" / "prose").exists(), "it is read where it lies"
+    recipe = read_recipe(result.folder)
+    assert recipe.settings["data"] == [files[0], str(text.folder)]
+    talk = prepare(
+        tuning(base, [files[0], str(text.folder)], tmp_path / "n", **how), tmp_path / "n",
+        engine.tokenizer, 64, lambda _: None,
+    )  # fmt: skip
+    assert list(talk.kinds) == ["dogs", "prose"]
+    assert np.array_equal(talk.kinds["prose"].train, text.train)
 
 
 def test_adapters_begin_as_the_model_and_are_merged_at_the_end(base, files, tmp_path, monkeypatch):

@@ -144,8 +144,8 @@ def plan(config: PretrainConfig, corpus: Corpus, *, began: float | None = None) 
     affordable = int(EVALUATION / 13 * steps * step_s / speed.evaluation_token_s)
     return dial.Plan(
         depth=shape.layers, width=shape.width, heads=shape.heads, kv_heads=shape.kv_heads,
-        head_dim=shape.head_dim, ffn=shape.ffn, vocab=shape.vocab_size, context=shape.context, tied=shape.tied,
-        rope_theta=shape.rope_theta, parameters=shape.parameters, tokens=tokens,
+        head_dim=shape.head_dim, ffn=shape.ffn, vocab=shape.vocab_size, context=shape.context,
+        tied=shape.tied, rope_theta=shape.rope_theta, parameters=shape.parameters, tokens=tokens,
         train_tokens=len(corpus.train), steps=steps, rows=rows, micro_rows=micro, device=host.device,
         compute=host.compute, threads=speed.threads, peak_flops=host.peak_flops, tokens_per_s=batch / step_s,
         flops=flops_per_token(shape) * tokens, wall_s=(1 + EVALUATION) * steps * step_s + reserve_s,
