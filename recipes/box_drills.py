@@ -106,8 +106,8 @@ def far(
 ) -> list[int]:
     """Return the tokens `ids` in passages, and between them what comes again over up to `reach` tokens.
 
-    That is random tokens of `ids` and of `every`, sentences with made-up names, and the passages. Short
-    distances are as frequent as long ones, by their logarithms.
+    That is random tokens of `ids` and of `every`, sentences with made-up names, and the passages. Half of the
+    distances are drawn evenly, half by their logarithm, so that short ones are among them.
     """
     pool = [one for one in ids if one in every] or list(every)
     told: list[tuple[int, list[int]]] = []  # where each began
@@ -116,7 +116,8 @@ def far(
     while len(said) < 2 * reach:
         kind = rng.random()
         if told and kind < 0.5:
-            back = len(said) - math.exp(rng.uniform(math.log(20), math.log(reach)))
+            near = math.exp(rng.uniform(math.log(20), math.log(reach)))
+            back = len(said) - (near if rng.random() < 0.5 else rng.uniform(20, reach))
             piece = min(told, key=lambda one: abs(one[0] - back))[1]
         elif kind < 0.7:
             piece = rng.choices(pool if rng.random() < 0.7 else every, k=rng.randint(4, 30))

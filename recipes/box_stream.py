@@ -35,7 +35,7 @@ from twofold.tokens.conversation import encode
 from twofold.tokens.specials import END_OF_TEXT
 
 MIXED = 0.35  # of the tokens: the last part, with the decay of the rate
-FIRST, MANY, FEW = 0.08, 0.4, 0.12  # many drills until so much is read, then few until the mixture
+FIRST, MANY, FEW = 0.2, 0.4, 0.12  # many drills until so much is read, then few until the mixture
 EASY = ("disorder", "far")  # kinds of the drills that are many at first
 SHARES = {"prose": 0.64, "glosses": 0.06, "talk": 0.20, "drills": 0.10}  # of the tokens of the last part
 PROSE_SAMPLE, TALK_SAMPLE = 16_000_000, 3_000_000  # bytes that the tokenizer learns from
