@@ -55,7 +55,7 @@ TABLES = ("cia-factbook",)  # lists of figures, which are no prose
 WEIGHTS = {
     "own": 0.10, "fables": 0.005, "dictionary": 0.02, "reading": 0.03, "trivia": 0.005, "questions": 0.03,
     "calls": 0.09, "sums": 0.06, "rounds": 0.09, "passages": 0.08, "unknown": 0.05, "thinking": 0.05,
-    "chats": 0.07, "devices": 0.08, "plans": 0.17, "readings": 0.07, "text": 0.2,
+    "chats": 0.07, "devices": 0.08, "plans": 0.17, "readings": 0.07, "text": 0.25,
 }  # fmt: skip
 # Programs that write conversations, and how many of them for each one of small talk.
 PROGRAMS: dict[str, tuple[Callable[[random.Random, Side], Talk], float]] = {

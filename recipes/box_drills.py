@@ -13,6 +13,8 @@ what is read are
 - passages of prose that come again, word by word, after others;
 - records of things with made-up names, whose values are then asked for, in a call or in a sentence.
 
+And one kind that looks nowhere: small sums, again and again, as children learn them. It is for tuning.
+
 The first time, a passage is prose like any other, so little reading is lost.
 
 Not covered: tasks that need more than finding and copying.
@@ -26,6 +28,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from box_thinking import addition, product, subtraction
 from box_words import business, company, made_word, name, town
 
 from twofold.tokens import Tokenizer
@@ -55,12 +58,10 @@ def drills(
     separator = tokenizer.special_id(END_OF_TEXT)
     while True:
         kind = rng.choice(only) if only else rng.choices(KINDS, SHARES)[0]
-        if kind == "records":
-            text = ""
+        if kind in WRITTEN:
             ids: list[int] = []
             while len(ids) < LENGTH:
-                text += records(rng) + "\n\n"
-                ids = tokenizer.encode(text)
+                ids += tokenizer.encode(WRITTEN[kind](rng) + "\n\n")
         else:
             document = next(prose, None)
             if document is None:
@@ -231,3 +232,24 @@ def called(thing: dict[str, str], field: str, rng: random.Random) -> str:
 def said_again(thing: dict[str, str], field: str, rng: random.Random) -> str:
     """Return a sentence that says a field of the record once more."""
     return rng.choice((f"{thing['name']} has {thing[field]} as its {field}.", f"So {thing[field]} is right."))
+
+
+def sums(rng: random.Random) -> str:
+    """Return small sums by heart, and larger ones step by step."""
+    lines = []
+    for _ in range(rng.randint(4, 10)):
+        sign = rng.choice("++-*/")
+        most = 10 if sign in "*/" else 20
+        a, b = rng.randint(0, most), rng.randint(0, most)
+        if sign == "-":
+            a, b = max(a, b), min(a, b)
+        if sign == "/":
+            a, b = a * (b or 1), b or 1
+        got = {"+": a + b, "-": a - b, "*": a * b, "/": a // max(1, b)}[sign]
+        lines.append(f"{a} {sign} {b} = {got}")
+    a, b = sorted((rng.randint(11, 9999), rng.randint(11, 9999)), reverse=True)
+    steps = rng.choice((addition(a, b), subtraction(a, b), product(a % 990 + 10, rng.randint(2, 9))))
+    return rng.choice(("\n", ". ", ", ", "; ")).join(lines) + "\n" + steps
+
+
+WRITTEN = {"records": records, "sums": sums}

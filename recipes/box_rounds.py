@@ -115,17 +115,23 @@ def guessed(rng: random.Random, side: Side, some: list[Round], tools: dict[str, 
     asked = wordings("rounds guess").draw(rng, side, missing=" and ".join(one.name for one in missing))
     inner = f"({' + '.join(f'{one.valuation} / {one.raised}' for one in known)}) / {len(known)}"
     got = calculated(inner)
-    ratio = rounded(got)
+    ratio = cut(got, 1)
     messages = [user(roughly(rng, asked)), calculator.call(expression=inner), result(got)]
     found = []
     for one in missing:
         inner = f"{one.raised} * {ratio}"
         got = calculated(inner)
-        found.append((one.name, rounded(got, 0)))
+        found.append((one.name, cut(got)))
         messages += [calculator.call(expression=inner), result(got)]
-        some[some.index(one)] = dataclasses.replace(one, valuation=rounded(got, 0))
+        some[some.index(one)] = dataclasses.replace(one, valuation=cut(got))
     text = " ".join(f"{which}: about ${worth}M." for which, worth in found)
     return [*messages, says(f"The mean ratio is {ratio}. {text}", ratio, *(worth for _, worth in found))]
+
+
+def cut(number: str, places: int = 0) -> str:
+    """Return a number as it begins, with at most so many decimals: a guess that is copied, not rounded."""
+    whole, _, decimals = number.partition(".")
+    return f"{whole}.{decimals[:places]}".rstrip("0").rstrip(".") if decimals[:places].strip("0") else whole
 
 
 def plotted(

@@ -36,6 +36,7 @@ from twofold.tokens.specials import END_OF_TEXT
 
 MIXED = 0.35  # of the tokens: the last part, with the decay of the rate
 FIRST, MANY, FEW = 0.2, 0.4, 0.12  # many drills until so much is read, then few until the mixture
+TUNING = ("far", "sums")  # kinds of drills beside prose in the text that is mixed into tuning
 EASY = ("disorder", "far")  # kinds of the drills that are many at first
 SHARES = {"prose": 0.64, "glosses": 0.06, "talk": 0.20, "drills": 0.10}  # of the tokens of the last part
 PROSE_SAMPLE, TALK_SAMPLE = 16_000_000, 3_000_000  # bytes that the tokenizer learns from
@@ -166,24 +167,29 @@ def make(
 def text_for_tuning(folder: Path, prose: Corpus, tokens: int, *, window: int, seed: int) -> Corpus:
     """Return documents to mix into tuning, all of whose tokens count, each within `window`; made or found.
 
-    Half are prose, lest the model forget it, half drills over distances as long as the window.
+    A third is prose, lest the model forget it, a third drills over distances as long as the window, and a
+    third small sums, which conversations ask for far too seldom to be learned by heart.
     """
     inputs = {
         "tokens": tokens,
         "window": window,
         "seed": seed,
         "prose": int(prose.train.size),
-        "for": "tuning",
+        "drills": TUNING,
     }
     if reusable(folder, inputs):
         return open_corpus(folder)
     tokenizer = prose.tokenizer
     separator = tokenizer.special_id(END_OF_TEXT)
     late = documents(prose.train[len(prose.train) // 2 :], separator)
-    looks = drills(late, tokenizer, random.Random(seed), ("far", "far", "records"), reach=window * 4 // 5)
+    read = (one[: window // 2] for one in late)
+    looks, learned = (
+        drills(late, tokenizer, random.Random(seed), (kind,), reach=window * 4 // 5) for kind in TUNING
+    )
     with Spool(folder, tokenizer.vocab_size, masked=True) as spool:
-        for number, (read, look) in enumerate(zip(late, looks, strict=False)):
-            for ids in (read[: window // 2], look[:window]):
+        each = (looks, read, read, learned, learned, learned)  # about as many tokens of each kind
+        for number, texts in enumerate(zip(*each, strict=False)):
+            for ids in (one[:window] for one in texts):
                 size = len(tokenizer.decode(ids[1:].tolist()).encode())
                 spool.add(ids, size, int(number % 50 == 0), np.arange(len(ids)) > 0)
             if spool.ends[-1] >= tokens:

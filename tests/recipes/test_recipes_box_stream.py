@@ -137,3 +137,15 @@ def test_dialogues_take_turns() -> None:
     assert piece == [
         {"role": "user", "content": "Hi there. Well?"}, {"role": "assistant", "content": "Yes."},
     ]  # fmt: skip
+
+
+def test_text_for_tuning_fits_the_window_and_all_of_it_counts(prose: Corpus, tmp_path: Path) -> None:
+    made = box_stream.text_for_tuning(tmp_path / "text", prose, 20_000, window=300, seed=1)
+    assert made.train.size + made.val.size >= 20_000
+    separator = prose.tokenizer.special_id("<|endoftext|>")
+    assert made.train_mask is not None
+    starts = np.flatnonzero(made.train == separator)
+    assert np.array_equal(np.flatnonzero(made.train_mask == 0), starts)
+    assert max(np.diff([*starts, made.train.size])) <= 300
+    again = box_stream.text_for_tuning(tmp_path / "text", prose, 20_000, window=300, seed=1)
+    assert np.array_equal(again.train, made.train)
