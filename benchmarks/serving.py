@@ -6,7 +6,8 @@
 clients. Each client asks again and again (OpenAI's streaming completions, a prompt of 64 tokens of its own,
 128 tokens to write, temperature 0.8, top-k 40), all at once. The sides take turns; while one is measured the
 other is stopped (SIGSTOP). Throughput: tokens of all clients per second, median of the paired ratios. First:
-from asking to the first piece of text. Between: from a piece to the next.
+from asking to the first piece of text. Between: from a token to the next, which is nothing for tokens that
+come in one piece.
 
 Shared prefix: prompts that begin with the same 1,000 tokens, one after the other; the time to the first piece
 of the first (cold), and of those that follow (warm).
@@ -19,6 +20,7 @@ import itertools
 import json
 import os
 import random
+import re
 import signal
 import socket
 import statistics
@@ -37,6 +39,8 @@ from workers import rivals_program
 
 from twofold.parameters import load, save_gguf
 
+SAYS = re.compile(rb'"text": ?"[^"]')  # a piece that says something
+MADE = re.compile(rb'"completion_tokens": ?(\d+)')
 CONTEXT, PROMPT, WRITE, PREFIX = 2048, 64, 128, 1000
 
 
@@ -77,16 +81,16 @@ class Server:
 
 
 async def ask(port: int, ids: list[int], write: int) -> list[float]:
-    """Return when the request was sent and when each piece of the answer came. Raises RuntimeError."""
+    """Return when the request was sent and when each token of the answer came. Raises RuntimeError."""
     body = json.dumps(
         {
             "prompt": ids, "max_tokens": write, "stream": True, "temperature": 0.8, "top_k": 40,
-            "top_p": 1.0, "min_p": 0.0, "seed": ids[0],
+            "top_p": 1.0, "min_p": 0.0, "seed": ids[0], "stream_options": {"include_usage": True},
         }
     ).encode()  # fmt: skip
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     head = "POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
-    times = [time.perf_counter()]
+    made, times = 0, [time.perf_counter()]
     writer.write(f"{head}Content-Length: {len(body)}\r\nConnection: close\r\n\r\n".encode() + body)
     status = await reader.readline()
     if b" 200 " not in status:
@@ -96,9 +100,12 @@ async def ask(port: int, ids: list[int], write: int) -> list[float]:
     while size := int(await reader.readline() or b"0", 16):
         events = await reader.readexactly(size + 2)
         now = time.perf_counter()
-        times += [now] * events.count(b'"text"')
+        times += [now] * len(SAYS.findall(events))
+        if found := MADE.search(events):
+            made = int(found[1])
     writer.close()
-    return times
+    # Of tokens that came in one piece all but one are put beside the last: which piece does not matter here.
+    return times + times[-1:] * (made + 1 - len(times))
 
 
 @dataclasses.dataclass
@@ -120,7 +127,7 @@ async def load_of(server: Server, clients: int, rounds: int, seed: int) -> Load:
             times = await ask(server.port, chance.choices(range(258, 31000), k=PROMPT), WRITE)
             first.append(times[1] - times[0])
             between.extend(b - a for a, b in itertools.pairwise(times[1:]))
-            made += WRITE
+            made += len(times) - 1
 
     start = time.perf_counter()
     await asyncio.gather(*(client() for _ in range(clients)))

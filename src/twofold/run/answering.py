@@ -91,6 +91,11 @@ class Answering:
             if not self._steps and self.finish is None:
                 await bell.wait()
 
+    @property
+    def more(self) -> bool:
+        """Whether a step has come that was not yet read: the next one is there without waiting."""
+        return bool(self._steps)
+
     def ready(self) -> list[Step]:
         """Return the steps that have come and were not yet read, without waiting: to send several at once."""
         found = []

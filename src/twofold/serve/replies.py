@@ -6,6 +6,7 @@ mark is put there for the model, and what it goes on with is the answer (Muennig
 """
 
 import asyncio
+import itertools
 import time
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Sequence
@@ -172,17 +173,21 @@ class Reply(Answer):
             thinking=wish.chat and self._budget is None and self._open(),
             strip=wish.chat and not wish.goes_on and wish.constraint is None,
         )
+        pieces: list[Piece] = []
         async for step in self._answering:
             if step.id in self._stop_ids:
                 self.end = step
                 break
             self._count()
-            for piece in speech.take(step.id, step):
-                yield self._counted(piece)
+            pieces += speech.take(step.id, step)
             if speech.stopped is not None:
                 self._answering.cancel()
                 break
-        for piece in speech.end():
+            if not self._answering.more:  # what has come together goes out together
+                for piece in joined(pieces):
+                    yield self._counted(piece)
+                pieces = []
+        for piece in joined(pieces + speech.end()):
             yield self._counted(piece)
         self.stopped = speech.stopped
         if self._answering.finish == "cancelled" and self.stopped is None:
@@ -208,6 +213,23 @@ class Reply(Answer):
         if piece.kind == "thought":
             self.thought_tokens += len(piece.notes)
         return piece
+
+
+def joined(pieces: Sequence[Piece]) -> list[Piece]:
+    """Return the pieces with neighbours of one kind as one; calls stay as they are.
+
+    A small model makes many tokens between two times that a reader is woken, and an event for each costs
+    more than the token.
+    """
+    found: list[Piece] = []
+    for kind, some in itertools.groupby(pieces, lambda piece: piece.kind):
+        if kind == "call":
+            found += some
+        else:
+            parts = [*some]
+            notes = tuple(note for part in parts for note in part.notes)
+            found.append(Piece(kind, "".join(part.text for part in parts), notes))
+    return found
 
 
 async def merged(replies: Sequence[Answer]) -> AsyncIterator[tuple[int, Piece | None]]:
