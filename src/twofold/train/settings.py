@@ -85,12 +85,13 @@ class TuningConfig:
 
     `model`: a model.gguf or a run folder (then the unrounded weights of its last checkpoint are used).
     `data`: files, or folders of prepared conversations. `rehearse`: the share (tuning) or weight
-    (preferences) of the model's own answers to general questions and text, so that it forgets less. `time`
-    cuts the number of steps that `epochs` ask for; `steps` overrules both. `batch`: rows of `context` tokens, or pairs, per step. `lora`: the rank of
-    adapters, 0 trains all weights. `patience`: the run ends when so many scores on what was held out in a
-    row were not better than the best, 0 = never. `bad_lines`: what to do about lines that cannot be learned
-    from. `compare`: measure the model before and after, on what was held out, general text, and those of
-    the benchmarks `tasks` whose data is at hand.
+    (preferences) of the model's own answers to general questions and text, so that it forgets less.
+    `time` cuts the number of steps that `epochs` ask for; `steps` overrules both. `batch`: rows of
+    `context` tokens, or pairs, per step. `lora`: the rank of adapters, 0 trains all weights. `patience`:
+    the run ends when so many scores on what was held out in a row were not better than the best, 0 =
+    never. `bad_lines`: what to do about lines that cannot be learned from. `compare`: measure the model
+    before and after, on what was held out, general text, and those of the benchmarks `tasks` whose data
+    is at hand.
     """
 
     model: Path
