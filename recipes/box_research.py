@@ -9,11 +9,12 @@ runs the researcher app on the real kernel, with the real devices and policy, by
 - `plans.jsonl`: a step of a study, after what the pager had in the window then, the tools told in short;
 - `readings.jsonl`: what the reader in quarantine was asked about a page, and the JSON it gave.
 
-All of the conversation but the last answer is there to be read, and has weight 0 (tokens/conversation.py).
-Only studies that the generator's truth calls right are kept, so a rule of the reader that errs teaches
-nothing wrong; and of them only steps that name no value which was not shown. The lines are in the form of
-`twofold tune --on`; recipes/box.py tunes on them, and `recipes/talk_demo.py --model` and benchmarks/demo.py
-ask the tuned model with side "test", of which nothing is here. What is there already is gone on with.
+What was said before in the same study is learned, too, where the window still shows it and all that it names;
+the rest is there to be read, and has weight 0 (tokens/conversation.py). Only studies that the generator's
+truth calls right are kept, so a rule of the reader that errs teaches nothing wrong; and of them only steps
+that name no value which was not shown. The lines are in the form of `twofold tune --on`; recipes/box.py tunes
+on them, and `recipes/talk_demo.py --model` and benchmarks/demo.py ask the tuned model with side "test", of
+which nothing is here. What is there already is gone on with.
 
 Not covered: studies that go wrong on the way (a page that does not load) and are mended.
 """
@@ -24,7 +25,7 @@ import random
 import re
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -64,7 +65,8 @@ def studies(
             told = [one for one in read if one["text"] != "[]"]
             some = rng.sample(told, min(READINGS - 1, len(told)))
             some += rng.sample([one for one in read if one not in told], min(1, len(read) - len(told)))
-            yield [record(one, window) for one in steps], [record(one, window) for one in some]
+            right = {spelled(one["text"], one["calls"]) for one in steps}
+            yield [record(one, window, right) for one in steps], [record(one, window) for one in some]
 
 
 def founded(spoken: Mapping[str, Any]) -> bool:
@@ -73,13 +75,33 @@ def founded(spoken: Mapping[str, Any]) -> bool:
     return said <= set(_NAMES.findall(json.dumps(spoken["messages"])))
 
 
-def record(spoken: Mapping[str, Any], window: demo_mind.Window) -> Record:
+def spelled(text: str, calls: Iterable[tuple[str, Any]]) -> str:
+    """Return what was said in one spelling."""
+    plain = [
+        [name, arguments if isinstance(arguments, str) else json.dumps(arguments)]
+        for name, arguments in calls
+    ]
+    return json.dumps([text, [[name, json.loads(arguments)] for name, arguments in plain]], sort_keys=True)
+
+
+def record(
+    spoken: Mapping[str, Any], window: demo_mind.Window, right: Collection[str] = frozenset()
+) -> Record:
     """Return what was shown and then said, as a line of a conversation file.
 
-    Raises BadFileError when it is none.
+    `right`: what may be learned of that which was said before, as `spelled` has it. Raises BadFileError when
+    it is none.
     """
     told, tools = window.teller.told(spoken["messages"], spoken["tools"])
-    messages = [_message(message) for message in told]
+    messages: list[Record] = []
+    for message in told:
+        plain = _message(message)
+        if message["role"] == "assistant":
+            said = [(call["name"], call["arguments"]) for call in plain.get("tool_calls", ())]
+            named = set(_NAMES.findall(json.dumps(plain)))
+            shown = named <= set(_NAMES.findall(json.dumps(messages)))
+            plain["weight"] = int(shown and spelled(plain["content"], said) in right)
+        messages.append(plain)
     calls = [{"name": name, "arguments": arguments} for name, arguments in spoken["calls"]]
     last = {"role": "assistant", "content": spoken["text"], **({"tool_calls": calls} if calls else {})}
     found = {"messages": [*messages, last], **({"tools": tools} if tools else {})}
@@ -90,8 +112,6 @@ def record(spoken: Mapping[str, Any], window: demo_mind.Window) -> Record:
 def _message(message: Message) -> Record:
     """Return a message as conversation files have it: calls by name and arguments, without their ids."""
     plain: Record = {"role": message["role"], "content": message.get("content") or ""}
-    if message["role"] == "assistant":
-        plain["weight"] = 0
     if calls := message.get("tool_calls"):
         plain["tool_calls"] = [
             {"name": call["function"]["name"], "arguments": call["function"]["arguments"]} for call in calls

@@ -1,6 +1,8 @@
 """The talk's demo: the site is true, the reader reads it, the planner works by names, traps get nothing."""
 
 import dataclasses
+import itertools
+import json
 import random
 import re
 import urllib.request
@@ -199,8 +201,18 @@ def test_steps_to_learn_from_are_what_a_model_is_shown_in_its_window(tmp_path: P
     for line in (*steps, *readings):
         ids, mask = encode(check(line, "step", "step"), tokenizer)
         assert len(ids) <= window.context
-        assert mask.index(1) + sum(mask) == max(n for n, one in enumerate(mask, 1) if one), "the last answer"
+        learned = [m.get("weight", 1) for m in line["messages"] if m["role"] == "assistant"]
+        answers = sum(one and not before for before, one in itertools.pairwise([0, *mask]))
+        assert answers == sum(learned), "those answers that have a weight, each in one piece"
+        assert learned[-1] == 1
         assert "tools" not in line
+    for line in steps:
+        for at, message in enumerate(line["messages"]):
+            if message["role"] == "assistant" and message.get("weight", 1):
+                named = re.findall(r"\bv\d+\b", json.dumps(message))
+                assert all(f"{one}" in json.dumps(line["messages"][:at]) for one in named)
+    learned = [message.get("weight") for message in steps[5]["messages"]]
+    assert learned.count(1) == 5, "what was said before is learned, too"
     assert "browser_read(url, link?: integer | list" in steps[0]["messages"][0]["content"]
     assert {message["role"] for message in readings[0]["messages"]} == {"system", "user", "assistant"}
 
