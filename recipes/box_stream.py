@@ -9,6 +9,8 @@ when tuning begins. Nothing is read twice unless the prose runs out.
 A step of training reads neighbouring windows. So that these are not all of one document, the windows of each
 part are shuffled, too; the price is one target in a window that belongs to another text.
 
+Tuning gets a text of its own (`text_for_tuning`), mixed into its conversations.
+
 Not covered: choosing the shares by experiment; they are a guess (docs/log.md says what became of it).
 """
 
@@ -170,13 +172,8 @@ def text_for_tuning(folder: Path, prose: Corpus, tokens: int, *, window: int, se
     A third is prose, lest the model forget it, a third drills over distances as long as the window, and a
     third small sums, which conversations ask for far too seldom to be learned by heart.
     """
-    inputs = {
-        "tokens": tokens,
-        "window": window,
-        "seed": seed,
-        "prose": int(prose.train.size),
-        "drills": TUNING,
-    }
+    about = {"tokens": tokens, "window": window, "seed": seed, "prose": int(prose.train.size)}
+    inputs = {**about, "drills": [*TUNING]}
     if reusable(folder, inputs):
         return open_corpus(folder)
     tokenizer = prose.tokenizer

@@ -147,5 +147,7 @@ def test_text_for_tuning_fits_the_window_and_all_of_it_counts(prose: Corpus, tmp
     starts = np.flatnonzero(made.train == separator)
     assert np.array_equal(np.flatnonzero(made.train_mask == 0), starts)
     assert max(np.diff([*starts, made.train.size])) <= 300
+    written = (tmp_path / "text" / "train.bin").stat().st_mtime_ns
     again = box_stream.text_for_tuning(tmp_path / "text", prose, 20_000, window=300, seed=1)
     assert np.array_equal(again.train, made.train)
+    assert (tmp_path / "text" / "train.bin").stat().st_mtime_ns == written, "found, and not made again"
