@@ -10,6 +10,7 @@ import pytest
 from kernel_parts import Gate, One, adder, calls, program, system
 
 from twofold.base.errors import TwofoldError, UsageError
+from twofold.kernel.arguments import closed, wrong
 from twofold.kernel.capabilities import Capability
 from twofold.kernel.device import Context, DeviceError, Effect, Returned
 from twofold.kernel.flow import Label, Ring
@@ -595,3 +596,18 @@ def test_capabilities_name_functions_and_places() -> None:
     assert not capability.names("files", "write")
     assert capability.covers(["notes/a.txt"])
     assert not capability.covers(["notes/a.txt", "secret"])
+
+
+def test_functions_are_offered_as_closed_as_they_are_checked(make: Any) -> None:
+    found = make([], adder())
+    state = found.state(found.spawn(program("Go.", "add")))
+    offered = [one["function"]["parameters"] for one in found.calls.offered(state)]
+    assert {schema["additionalProperties"] for schema in offered if schema["properties"]} == {False}
+    assert any("b" in schema["properties"] and wrong({"a": 1, "b": 2, ", ": 0}, schema) for schema in offered)
+    items = {"type": "array", "items": {"type": "object", "properties": {"x": True, "y": False}}}
+    schema = closed({"type": "object", "properties": {"some": items, "any": {"type": "object"}}})
+    inner = schema["properties"]["some"]["items"]
+    assert inner == {
+        "type": "object", "properties": {"x": {}, "y": {"not": {}}}, "additionalProperties": False,
+    }  # fmt: skip
+    assert schema["properties"]["any"] == {"type": "object"}, "without properties anything goes"

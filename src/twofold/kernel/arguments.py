@@ -116,9 +116,26 @@ def wrong(value: Any, schema: Mapping[str, Any], where: str = "the arguments") -
     return ""
 
 
+def closed(schema: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a schema that says what `wrong` takes for granted: an object with properties has no others.
+
+    A grammar that is not told so lets a small model make up arguments.
+    """
+    found = dict(schema)
+    if properties := schema.get("properties"):
+        found["properties"] = {
+            name: closed(inner) if isinstance(inner, Mapping) else {} if inner else {"not": {}}
+            for name, inner in properties.items()
+        }
+        found.setdefault("additionalProperties", False)
+    if isinstance(schema.get("items"), Mapping):
+        found["items"] = closed(schema["items"])
+    return found
+
+
 def with_values(schema: Mapping[str, Any]) -> dict[str, Any]:
     """Return a schema in which every argument that is no text may be the name of a value."""
-    value = {"type": "object", "properties": {"$value": {"type": "string"}}, "required": ["$value"]}
+    value = closed({"type": "object", "properties": {"$value": {"type": "string"}}, "required": ["$value"]})
     properties = {
         name: inner if inner.get("type") == "string" else {"anyOf": [inner, value]}
         for name, inner in schema.get("properties", {}).items()

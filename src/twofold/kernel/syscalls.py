@@ -16,7 +16,7 @@ from typing import Any, Protocol
 
 from twofold.base.errors import TwofoldError
 from twofold.base.names import unknown
-from twofold.kernel.arguments import resolve, with_values, wrong
+from twofold.kernel.arguments import closed, resolve, with_values, wrong
 from twofold.kernel.calls import CALLS
 from twofold.kernel.device import Context, Device, DeviceError, Effect, Returned, named
 from twofold.kernel.flow import Label, Ring, flat, join, named_source
@@ -89,7 +89,8 @@ class Syscalls:
         found = []
         for name in self._names(state):
             function = self._known[name][1]
-            schema = with_values(function.parameters) if values else dict(function.parameters)
+            schema = closed(function.parameters)
+            schema = with_values(schema) if values else schema
             shown = {"name": name, "description": function.description, "parameters": schema}
             found.append({"type": "function", "function": shown})
         return found
