@@ -1,5 +1,6 @@
 """Likelihoods and greedy texts: what comes out of shared, batched passes is what single passes give."""
 
+import dataclasses
 import random
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from twofold.base.errors import UsageError
 from twofold.measure.likelihood import Scorer, _waves
 from twofold.run import Engine
 from twofold.run.reference import Reference
+from twofold.tokens.vocabulary import CONTROL
 
 
 @pytest.fixture(scope="module", params=["qwen3", "llama"])
@@ -24,6 +26,13 @@ def path(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
 @pytest.fixture(scope="module")
 def engine(path: Path) -> Engine:
     return run.load(path, threads=1, sequences=5)
+
+
+def said(engine: Engine, ids: list[int]) -> str:
+    """Return the text of tokens without control tokens."""
+    tokenizer = engine.tokenizer
+    text = [one for one in ids if tokenizer.vocabulary.types[one] != CONTROL]
+    return tokenizer.decode_bytes(text).decode("utf-8", "replace")
 
 
 def by_hand(path: Path, engine: Engine, context: str, continuation: str) -> tuple[float, bool, int]:
@@ -190,7 +199,7 @@ PROMPTS = [TEXT[at : at + 20 + at % 17] for at in range(0, 360, 30)]
 
 
 def test_writing_together_is_as_writing_alone(engine: Engine) -> None:
-    alone = [engine.tokenizer.decode_bytes(greedy(engine, p, 12)).decode("utf-8", "replace") for p in PROMPTS]
+    alone = [said(engine, greedy(engine, p, 12)) for p in PROMPTS]
     seen: dict[int, str] = {}
     together = Scorer(engine).write(
         PROMPTS, until=(), max_tokens=12, took=lambda number, written: seen.update({number: written.text})
@@ -213,7 +222,19 @@ def test_a_stop_token_ends_a_text(engine: Engine, monkeypatch: pytest.MonkeyPatc
     at = next(n for n in range(1, 10) if ids[n] not in ids[:n])
     monkeypatch.setattr(type(engine.tokenizer), "stop_ids", frozenset({ids[at]}))
     (written,) = Scorer(engine).write(PROMPTS[:1], until=(), max_tokens=10)
-    assert written.text == engine.tokenizer.decode_bytes(ids[:at]).decode("utf-8", "replace")
+    assert written.text == said(engine, ids[:at])
+
+
+def test_control_tokens_are_no_text(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    ids = greedy(engine, PROMPTS[0], 10)
+    types = list(engine.tokenizer.vocabulary.types)
+    types[ids[3]] = CONTROL
+    vocabulary = dataclasses.replace(engine.tokenizer.vocabulary, types=tuple(types))
+    monkeypatch.setattr(engine.tokenizer, "vocabulary", vocabulary)
+    (written,) = Scorer(engine).write(PROMPTS[:1], until=(), max_tokens=10)
+    rest = [one for one in ids if one != ids[3]]
+    assert written.text == said(engine, rest)
+    assert len(written.text) < len(engine.tokenizer.decode(ids))
 
 
 def test_a_prompt_leaves_room_for_the_answer(engine: Engine) -> None:

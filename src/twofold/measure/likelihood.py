@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from twofold.base.errors import UsageError
 from twofold.tokens.specials import END_OF_TEXT
+from twofold.tokens.vocabulary import CONTROL
 
 if TYPE_CHECKING:
     from twofold.run import Engine
@@ -254,7 +255,8 @@ class Scorer:
         """Take in the token that was chosen; return whether the text ends with it."""
         if writing.last in self.engine.tokenizer.stop_ids:
             return True
-        writing.bytes += self.engine.tokenizer.token_bytes(writing.last)
+        if self.engine.tokenizer.vocabulary.types[writing.last] != CONTROL:  # structure, and no text
+            writing.bytes += self.engine.tokenizer.token_bytes(writing.last)
         writing.made += 1
         full = writing.made >= max_tokens or writing.place >= self.engine.context
         return full or any(stop and stop in writing.text for stop in until)
