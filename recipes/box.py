@@ -54,7 +54,7 @@ from twofold.train.schedule import ScheduleConfig
 from twofold.train.step import flops_per_token
 
 STAGES = ("data", "base", "tuned", "preferred", "improved", "card")
-SHARES = {"base": 0.57, "tuned": 0.40}  # of the operations; the rest is for what comes after
+SHARES = {"base": 0.42, "tuned": 0.55}  # of the operations; the rest is for what comes after
 TUNED_TOKENS = 8192  # of a step of tuning, at most
 REACHED = 0.6  # of the peak: what a step of such a model reaches on a CPU (docs/train.md)
 MOST_BYTES = 30_000_000
