@@ -12,7 +12,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from twofold.devices import _tables, _trend, plot
+from twofold.devices import _charts, _tables, _trend, plot
 from twofold.kernel.device import Context, DeviceError, Returned
 
 ROUNDS = {"x": ["2016-08", "2017-05", "2018-08", "2019-08", "2021-04"], "y": [4.5, 18, 18, 100, 325]}
@@ -212,3 +212,9 @@ def test_no_text_harms_the_reading_of_tables(text: str) -> None:
         _tables.number(text)
     except ValueError as error:
         assert "is no number" in str(error)
+
+
+def test_numbers_at_the_side_are_spelled_in_one_way() -> None:
+    assert [_charts._tick(value, 14000) for value in (0, 250, 8000, 14000)] == ["0", "250", "8k", "14k"]
+    assert [_charts._tick(value, 9000) for value in (0.25, 8000)] == ["0.25", "8000"]
+    assert [_charts._tick(value, 2e6) for value in (-1.5e6, 500_000)] == ["-1.5M", "500k"]

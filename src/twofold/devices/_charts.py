@@ -139,7 +139,7 @@ def _lines(axes: Any, chart: Chart, trends: Mapping[str, tuple[_trend.Trend, flo
         axes.plot(_bottoms(chart, steps), trend.at(steps), "--", label=label, linewidth=1.5,
                   color=_COLOURS[(number + (1 if len(trends) == 1 else 0)) % len(_COLOURS)])  # fmt: skip
         worth = float(trend.at([end])[0])
-        short = spelled(worth) if abs(worth) < 1e6 else _tick(float(f"{worth:.3g}"))
+        short = spelled(worth) if abs(worth) < 1e6 else _tick(float(f"{worth:.3g}"), abs(worth))
         axes.annotate(
             short, (_bottoms(chart, [end])[0], worth), xytext=(-4, 7), textcoords="offset points", ha="right",
             fontsize=10, color=_INK,
@@ -166,7 +166,9 @@ def _dress(axes: Any, chart: Chart, trends: Mapping[str, Any]) -> None:
         if chart.options.get("kind") == "bar" or (min(known) >= 0 and min(known) < max(known) / 2):
             axes.set_ylim(bottom=min(0, *known) if min(known) < 0 else 0)
         axes.margins(y=0.12)
-    axes.yaxis.set_major_formatter(ticker.FuncFormatter(lambda value, _: _tick(value)))
+    axes.yaxis.set_major_formatter(
+        ticker.FuncFormatter(lambda value, _: _tick(value, max(map(abs, axes.get_ylim()))))
+    )
     if chart.names:
         long = max(len(name) for name in chart.x) * len(chart.x) > 80
         axes.set_xticks(
@@ -190,9 +192,9 @@ def _dwarfed(known: Sequence[float], trends: Mapping[str, tuple[_trend.Trend, fl
     return bool(ends) and min(known) > 0 and max(ends) > 20 * max(known)
 
 
-def _tick(value: float) -> str:
-    """Return a number at the side: 1.5M, 20k, 0.25."""
-    for size, name in ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e4, "k")):
-        if abs(value) >= size:
-            return f"{value / (1e3 if name == 'k' else size):g}{name}"
+def _tick(value: float, largest: float) -> str:
+    """Return a number at the side: 1.5M, 20k, 0.25. Below 10,000, the largest there, thousands are whole."""
+    for size, name in ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k")):
+        if abs(value) >= size and largest >= 1e4:
+            return f"{value / size:g}{name}"
     return f"{value:g}"
