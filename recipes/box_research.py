@@ -77,11 +77,8 @@ def founded(spoken: Mapping[str, Any]) -> bool:
 
 def spelled(text: str, calls: Iterable[tuple[str, Any]]) -> str:
     """Return what was said in one spelling."""
-    plain = [
-        [name, arguments if isinstance(arguments, str) else json.dumps(arguments)]
-        for name, arguments in calls
-    ]
-    return json.dumps([text, [[name, json.loads(arguments)] for name, arguments in plain]], sort_keys=True)
+    plain = [[name, json.loads(given) if isinstance(given, str) else given] for name, given in calls]
+    return json.dumps([text, plain], sort_keys=True)
 
 
 def record(

@@ -118,10 +118,13 @@ def test_many_readers_in_one_event_loop():
 
     async def answer(prompt, sampler):
         ask = Ask(ids=prompt, max_tokens=20, sampler=sampler, stop_ids={5, 9})
-        found, answering = [], batcher.submit(ask)
-        async for step in answering:
-            found += [step.id, *(other.id for other in answering.ready())]
-        return found
+        together, found = [], []
+        async for step in (answering := batcher.submit(ask)):
+            together.append(step.id)
+            if not answering.more:
+                found += together
+                together = []
+        return found + together
 
     async def everyone():
         return await asyncio.gather(*map(answer, PROMPTS, samplers()))

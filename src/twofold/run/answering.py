@@ -96,13 +96,6 @@ class Answering:
         """Whether a step has come that was not yet read: the next one is there without waiting."""
         return bool(self._steps)
 
-    def ready(self) -> list[Step]:
-        """Return the steps that have come and were not yet read, without waiting: to send several at once."""
-        found = []
-        while self._steps:
-            found.append(self._steps.popleft())
-        return found
-
     def _over(self) -> bool:
         if self.finish is None or self._steps:
             return False
