@@ -61,7 +61,13 @@ def card(life: Any, tuned: dict[str, Any], rounded: Path) -> dict[str, Any]:
     )
     others = box_published.published(life.data)
     measured, asked = of_base(life, others)
-    checked = box_check.check(rounded, seed=CARD_SEED, threads=life.threads, data=life.data)["scores"]
+    checked = box_check.check(
+        rounded,
+        seed=CARD_SEED,
+        threads=life.threads,
+        data=life.data,
+        sites=box_check.SITES if life.research else 0,
+    )["scores"]
     asked = [*asked, *benchmarks(rounded, life.data, others, "as it ships", life.threads)]
     about = describe(life, tuned, made.credits, measured, [*samples(rounded)])
     about["scores"] = [*abilities(checked), *asked, *about["scores"]]

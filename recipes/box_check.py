@@ -37,11 +37,14 @@ from twofold.corpus.opening import open_bytes
 from twofold.measure.attempts import Prompts, wilson
 from twofold.run import Engine, answers
 from twofold.run import load as open_engine
+from twofold.tokens import Tokenizer
 
 COUNT = 120
-MOST_TOKENS = 220
+MOST_TOKENS = 320
+SITES = 3  # of four companies each, for the demo on the kernel
 SEQUENCES = 32
 DEMO = "demo, wholly right"
+KERNEL = "demo on the kernel"
 NATURAL = "eval/clinc150_test.jsonl.zst"
 PEOPLES = "people's wordings, declines"
 DECLINES = ("not know", "not told", "not say")
@@ -68,6 +71,25 @@ def items(count: int = COUNT, seed: int = 0, side: Side = "test") -> list[Item]:
     for program in (box_unknown.known, box_unknown.harmful, box_unknown.private, box_sums.by_heart):
         talks += [program(rng, side) for _ in range(max(1, count // 3))]
     return [item for number, talk in enumerate(talks) for item in parts(talk, number)]
+
+
+def on_the_kernel(tokenizer: Tokenizer, window: int, sites: int, seed: int = 0) -> list[Item]:
+    """Return the steps and readings of the talk's demo on the real kernel, for companies that are held out:
+    each after what is right so far, as a model with this tokenizer and window is shown it."""
+    import box_research  # needs the extra [os]
+    import demo_mind
+
+    shown = demo_mind.Window(tokenizer, window)
+    found = []
+    for site in range(sites):
+        for steps, readings in box_research.studies(1000 * (seed + 1) + site, shown, "test"):
+            for part, lines in (("report", steps), ("readings", readings)):
+                for line in lines:
+                    *before, answer = line["messages"]
+                    name = "calls" if answer.get("tool_calls") else part
+                    ideal = answer if name == "calls" else {**answer, "exactly": answer["content"]}
+                    found.append(Item(f"{KERNEL}, {name}", before, [], ideal, -1))
+    return found
 
 
 def natural(data: Path, count: int, seed: int) -> list[Item]:
@@ -163,14 +185,21 @@ def overall(scores: dict[str, dict[str, float]]) -> float:
 
 
 def check(
-    model: Path, *, count: int = COUNT, seed: int = 0, threads: int | None = None, data: Path | None = None
+    model: Path,
+    *,
+    count: int = COUNT,
+    seed: int = 0,
+    threads: int | None = None,
+    data: Path | None = None,
+    sites: int = 0,
 ) -> dict[str, Any]:
     """Return {scores, wrong} of a model; `wrong` are items with the answer that was given, by group.
 
-    `data`: the folder of data, for people's own wordings.
+    `data`: the folder of data, for people's own wordings. `sites`: for the demo on the kernel.
     """
     engine = open_engine(model, sequences=SEQUENCES, threads=threads)
     some = items(count, seed) + (natural(data, 2 * count, seed) if data else [])
+    some += on_the_kernel(engine.tokenizer, engine.context, sites, seed)
     said = ask(engine, some)
     wrong: dict[str, list[dict[str, Any]]] = {}
     for item, text in zip(some, said, strict=True):
@@ -199,13 +228,19 @@ def main() -> int:
     parser.add_argument("--count", type=int, default=COUNT, help="conversations of each kind (%(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="another seed draws other items (%(default)s)")
     parser.add_argument("--data", type=Path, help="folder of data, to ask in people's own wordings too")
+    parser.add_argument(
+        "--sites", type=int, default=SITES, help="of the demo on the kernel (%(default)s; 0 leaves it out)"
+    )
     parser.add_argument("--threads", type=int, help="of the CPU (default: all)")
     parser.add_argument("--json", type=Path, help="write scores and wrong answers here")
     parser.add_argument("--show", type=int, default=0, help="so many wrong answers of each kind")
     said = parser.parse_args()
     console = Console()
     try:
-        found = check(said.model, count=said.count, seed=said.seed, threads=said.threads, data=said.data)
+        found = check(
+            said.model, count=said.count, seed=said.seed, threads=said.threads, data=said.data,
+            sites=said.sites,
+        )  # fmt: skip
     except TwofoldError as error:
         print(f"Error: {error}", file=sys.stderr)
         return error.exit_code

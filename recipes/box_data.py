@@ -49,14 +49,15 @@ SHARDS = [f"pretrain/train-{number:02d}-of-05.jsonl.zst" for number in range(5)]
 VAL = "pretrain/val.jsonl.zst"
 TIERS = (1, 2, 4)  # simple and easy books, textbooks and speeches; there is more text than budget without 3
 EVERY_TIER = (1, 2, 3, 4)
-STEPS = 3000  # of the talk's demo
+STEPS = 2400  # lines of them, of the talk's demo
 TABLES = ("cia-factbook",)  # lists of figures, which are no prose
 # How much of what is read in tuning is of each kind.
 WEIGHTS = {
     "own": 0.10, "fables": 0.005, "dictionary": 0.02, "reading": 0.03, "trivia": 0.005, "questions": 0.03,
     "calls": 0.09, "sums": 0.06, "rounds": 0.09, "passages": 0.08, "unknown": 0.05, "thinking": 0.05,
-    "chats": 0.07, "devices": 0.08, "plans": 0.17, "readings": 0.07, "text": 0.25,
+    "chats": 0.07, "devices": 0.08, "plans": 0.08, "readings": 0.16, "text": 0.25,
 }  # fmt: skip
+DEMO = ("plans", "readings")  # of these, the talk's demo on the kernel
 # Programs that write conversations, and how many of them for each one of small talk.
 PROGRAMS: dict[str, tuple[Callable[[random.Random, Side], Talk], float]] = {
     "calls": (box_calls.talk, 0.6), "sums": (box_sums.talk, 0.6), "rounds": (box_rounds.talk, 0.3),
@@ -129,6 +130,18 @@ def once(done: Path, settings: dict[str, Any], make: Callable[[], Any]) -> Any:
     made = make()
     write_text(done, json.dumps({"settings": settings, "made": made}, indent=1) + "\n")
     return made
+
+
+def weights(names: Iterable[str], demo: float | None = None) -> dict[str, float]:
+    """Return the weights of these kinds in tuning. `demo`: the share of the talk's demo, if not the usual."""
+    found = {name: WEIGHTS[name] for name in names}
+    usual = sum(found[name] for name in DEMO if name in found) / sum(found.values())
+    if demo is None or not 0 < usual < 1:
+        return found
+    return {
+        name: weight * (demo / usual if name in DEMO else (1 - demo) / (1 - usual))
+        for name, weight in found.items()
+    }
 
 
 def researched(folder: Path, tokenizer: Tokenizer, *, window: int, steps: int = STEPS) -> list[Path]:

@@ -10,22 +10,27 @@ runs the researcher app on the real kernel, with the real devices and policy, by
 - `readings.jsonl`: what the reader in quarantine was asked about a page, and the JSON it gave.
 
 What was said before in the same study is learned, too, where the window still shows it and all that it names;
-the rest is there to be read, and has weight 0 (tokens/conversation.py). Only studies that the generator's
-truth calls right are kept, so a rule of the reader that errs teaches nothing wrong; and of them only steps
-that name no value which was not shown. The lines are in the form of `twofold tune --on`; recipes/box.py tunes
-on them, and `recipes/talk_demo.py --model` and benchmarks/demo.py ask the tuned model with side "test", of
-which nothing is here. What is there already is gone on with.
+the rest is there to be read, and has weight 0 (tokens/conversation.py). A step whose answer is learned in a
+later line has none of its own: while nothing leaves the window, a study is one line. Only studies that the
+generator's truth calls right are kept, so a rule of the reader that errs teaches nothing wrong; and of them
+only steps that name no value which was not shown. The lines are in the form of `twofold tune --on`;
+recipes/box.py tunes on them, and `recipes/talk_demo.py --model` and benchmarks/demo.py ask the tuned model
+with side "test", of which nothing is here. What is there already is gone on with.
 
 Not covered: studies that go wrong on the way (a page that does not load) and are mended.
 """
 
 import argparse
+import collections
 import json
+import multiprocessing
+import os
 import random
 import re
 import sys
 import tempfile
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -39,8 +44,8 @@ from twofold.kernel.minds import Message
 from twofold.tokens import Tokenizer
 from twofold.tokens.conversation import check
 
-STEPS = 3000
-READINGS = 8  # of one study
+STEPS = 2400
+READINGS = 12  # of one study, one of them of a page that says nothing
 CONTEXT = 2560
 TRIES = 4  # sites
 _NAMES = re.compile(r"\bv\d+\b")
@@ -50,7 +55,7 @@ Record = dict[str, Any]
 def studies(
     seed: int, window: demo_mind.Window, side: company_site.Side = "train"
 ) -> Iterator[tuple[list[Record], list[Record]]]:
-    """Yield steps and readings, as records, for each company of a site whose study came out right."""
+    """Yield steps and some readings, as records, for each company of a site whose study came out right."""
     rng = random.Random(f"research {seed} {side}")
     with talk_demo.world(seed, side) as (site, address, trap), tempfile.TemporaryDirectory() as folder:
         for number, who in enumerate(site.companies):
@@ -66,7 +71,24 @@ def studies(
             some = rng.sample(told, min(READINGS - 1, len(told)))
             some += rng.sample([one for one in read if one not in told], min(1, len(read) - len(told)))
             right = {spelled(one["text"], one["calls"]) for one in steps}
-            yield [record(one, window, right) for one in steps], [record(one, window) for one in some]
+            lines = [record(one, window, right) for one in steps]
+            yield lines, [record(one, window) for one in some]
+
+
+def needed(lines: Sequence[Record]) -> list[Record]:
+    """Return the lines that teach something which no later one does."""
+    found: list[Record] = []
+    taught: set[str] = set()
+    for line in reversed(lines):
+        learned = {
+            json.dumps([message["content"], message.get("tool_calls")], sort_keys=True)
+            for message in line["messages"]
+            if message["role"] == "assistant" and message.get("weight", 1)
+        }
+        if learned - taught:
+            found.append(line)
+            taught |= learned
+    return found[::-1]
 
 
 def founded(spoken: Mapping[str, Any]) -> bool:
@@ -125,26 +147,41 @@ def write(
     seed: int = 0,
     side: company_site.Side = "train",
 ) -> dict[str, int]:
-    """Write at least so many steps, with their readings, below `out`; return how many there are of each."""
+    """Write at least so many lines of steps, and readings, below `out`; return how many there are of each."""
     plans, readings = out / "plans.jsonl", out / "readings.jsonl"
-    window = demo_mind.Window(tokenizer, context)
     counts = {path.stem: sum(1 for _ in ledger.read(path)) for path in (plans, readings)}
     site = begun = seed + counts["plans"]  # another site for each, also after a break
-    while counts["plans"] < steps:
-        for said, read in studies(site, window, side):
-            for path, some in ((readings, read), (plans, said)):
-                for one in some:
-                    ledger.add(path, one)
-                counts[path.stem] += len(some)
-        site += 1
-        if site - begun >= TRIES and not counts["plans"]:
-            raise TwofoldError(
-                f"No study of {TRIES} sites came out right in a window of {context:,} tokens: a study has to "
-                "fit, and the extra [os] has to be installed."
-            )
-        print(f"\r{counts['plans']:,} of {steps:,} steps", end="", file=sys.stderr, flush=True)
+    jobs = os.cpu_count() or 1
+    out.mkdir(parents=True, exist_ok=True)
+    tokenizer.save(out / "tokenizer.json")
+    with ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn")) as pool:
+        coming = collections.deque[Future[list[tuple[list[Record], list[Record]]]]]()
+        while counts["plans"] < steps:
+            while len(coming) < 2 * jobs:
+                coming.append(pool.submit(_of_site, site, out / "tokenizer.json", context, side))
+                site += 1
+            for said, read in coming.popleft().result():
+                for path, some in ((readings, read), (plans, said)):
+                    for one in some:
+                        ledger.add(path, one)
+                    counts[path.stem] += len(some)
+            if site - begun >= TRIES + len(coming) and not counts["plans"]:
+                raise TwofoldError(
+                    f"No study of {TRIES} sites came out right in a window of {context:,} tokens: a study "
+                    "has to fit, and the extra [os] has to be installed."
+                )
+            print(f"\r{counts['plans']:,} of {steps:,} lines", end="", file=sys.stderr, flush=True)
+        pool.shutdown(cancel_futures=True)
     print(file=sys.stderr)
     return counts
+
+
+def _of_site(
+    site: int, tokenizer: Path, context: int, side: company_site.Side
+) -> list[tuple[list[Record], list[Record]]]:
+    """Return the lines of a site's studies."""
+    window = demo_mind.Window(Tokenizer.load(tokenizer), context)
+    return [(needed(said), read) for said, read in studies(site, window, side)]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -6,6 +6,7 @@ exactly the same call of a tool, or holds the words it `must` hold and none it m
 """
 
 import dataclasses
+import json
 import random
 import re
 from collections.abc import Mapping, Sequence
@@ -66,6 +67,8 @@ def right(message: Message, answer: str) -> bool:
     calls = message.get("tool_calls")
     if calls:
         return read(said) == (calls[0]["name"], calls[0]["arguments"])
+    if (exactly := message.get("exactly")) is not None:
+        return _same(said, exactly)
     if OPEN in said or ("<think>" in answer and not closed):
         return False
     text = plain(said)
@@ -74,6 +77,14 @@ def right(message: Message, answer: str) -> bool:
     return all(plain(word) in text for word in message.get("must", ())) and not any(
         plain(word) in text for word in message.get("never", ())
     )
+
+
+def _same(text: str, other: str) -> bool:
+    """Return whether two texts are the same, as JSON where both are."""
+    try:
+        return bool(json.loads(text) == json.loads(other))
+    except ValueError:
+        return text.strip() == other.strip()
 
 
 def spelled(message: Message) -> str:

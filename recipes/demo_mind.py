@@ -15,7 +15,7 @@ whether all it names was shown to it.
 import json
 import re
 import urllib.parse
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Sequence
 from typing import Any
 
 import demo_reader
@@ -38,7 +38,7 @@ _STARTS = frozenset(
     search show study take tell that the then there use what when where which who why work would write you
     your""".split()  # noqa: SIM905 (words read best as text)
 )
-_VALUE = re.compile(r"\[(v\d+): ")
+_VALUE = re.compile(r"\[?(v\d+): ")  # hidden, or something in it is
 # What a picture can show, and the shapes for it; the reader chooses one by what the company does.
 MOTIFS = {
     "boats": ("#246", "M20 50 H80 L70 65 H30 Z M50 15 V46 H75 Z"),
@@ -162,30 +162,41 @@ def study(task: str, *, pledges: bool = True) -> Study:
     if pledges:
         yield "pledge", {"calls": pledged(search)}
     found = yield "browser_read", {"url": search}
-    if not (hits := _VALUE.findall(found)):
+    if not (hits := _name(found)):
         return f"I could not search: {found}"
-    picked = yield (
-        "extract",
-        {
-            "values": hits[:1],
-            "question": f'Which numbered links lead to pages about "{who}"?',
-            "type": [LINKS],
-        },
-    )
+    asked = f'Which numbered links lead to pages about "{who}"?'
+    picked = yield "extract", {"values": [hits], "question": asked, "type": [LINKS]}
     if not (links := _records(picked)[:MOST_PAGES]):
         return f"I found no pages about {who}."
-    pages = _VALUE.findall((yield "browser_read", {"url": search, "link": links}))
-    rounds = yield from _collected(who, pages)
-    if not any("raised" in one and "on" in one for one in rounds.values()):
+    pages = _name((yield "browser_read", {"url": search, "link": links}))
+    asked = f'Which funding rounds of "{who}" does the text tell of? Money in millions of dollars.'
+    record = {"name": list(NAMES), "on": "date?", "raised": "number?", "valuation": "number?"}
+    found = yield "extract", {"values": [pages], "question": asked, "type": [record], "by": "name"}
+    if not (rounds := _name(found)):
         return f"I found no funding rounds of {who}."
-    motif = yield (
-        "extract",
-        {"values": pages, "question": f'What does "{who}" make or do?', "type": list(MOTIFS)},
+    found = yield (
+        "table_fill",
+        {"table": f"${{{rounds}}}", "column": "valuation", "formula": "raised * mean(valuation / raised)"},
     )
+    rounds = _name(found) or rounds
+    plot = yield (
+        "plot_table",
+        {
+            "table": f"${{{rounds}}}",
+            "x": "on",
+            "y": ["valuation"],
+            "title": f"Valuation of {who}, $M",
+            "trend": True,
+            "until": until,
+        },
+    )
+    asked = f'What does "{who}" make or do?'
+    motif = yield "extract", {"values": [pages], "question": asked, "type": list(MOTIFS)}
     picture = yield "draw", {"svg": _svg(who, motif.strip('"'))}
-    guessed = yield from _guessed(rounds)
-    told = yield from _plotted(who, until, rounds)
-    report = _report(who, rounds, guessed, told, picture)
+    report = (
+        f"# Funding of {who}\n\nMoney in millions of dollars.\n\n${{{rounds}}}\n\n"
+        f"Plot: {_shown(plot)}\nPicture: {_shown(picture)}"
+    )
     yield "files_write", {"path": "report.md", "text": report}
     return report
 
@@ -196,88 +207,23 @@ def pledged(search: str) -> list[Any]:
     return [
         {"browser_read": {"url": search}},
         {"browser_read": {"url": search, "link": {"each": {"open": "integer"}}}},
-        "calculator 12",
-        "plot",
+        "table_fill",
+        "plot_table",
         "draw",
         {"files_write": {"path": "report.md", "text": {"open": "text"}}},
     ]
 
 
-def _collected(who: str, pages: Sequence[str]) -> Generator[Step, str, dict[str, dict[str, str]]]:
-    """Ask the reader for the rounds on all pages; the first page that tells something is believed."""
-    text = yield "extract", {
-        "values": list(pages),
-        "question": f'Which funding rounds of "{who}" does the text tell of? Money in millions of dollars.',
-        "type": [{"name": list(NAMES), "on": "date?", "raised": "number?", "valuation": "number?"}],
-        "by": "name",
-    }  # fmt: skip
-    rounds = {}
-    for one in _records(text):
-        known = {key: _VALUE.findall(str(one[key])) for key in ("on", "raised", "valuation")}
-        rounds[one["name"]] = {key: value[0] for key, value in known.items() if value}
-    return rounds
-
-
-def _guessed(rounds: dict[str, dict[str, str]]) -> Generator[Step, str, list[str]]:
-    """Work out the missing valuations by the mean ratio; return the names of their rounds."""
-    whole = [one for one in rounds.values() if "raised" in one and "valuation" in one]
-    missing = [name for name, one in rounds.items() if "raised" in one and "valuation" not in one]
-    if not whole or not missing:
-        return []
-    ratios = " + ".join(f"${{{one['valuation']}}} / ${{{one['raised']}}}" for one in whole)
-    mean = _VALUE.findall((yield "calculator", {"expression": f"({ratios}) / {len(whole)}"}))
-    for name in missing if mean else ():
-        one = rounds[name]
-        expression = f"${{{one['raised']}}} * ${{{mean[0]}}}"
-        worth = _VALUE.findall((yield "calculator", {"expression": expression, "decimals": 0}))
-        if worth:
-            one["valuation"] = worth[0]
-    return missing
-
-
-def _plotted(who: str, until: str, rounds: Mapping[str, Mapping[str, str]]) -> Generator[Step, str, str]:
-    """Plot the valuations over time with a trend; return what stands for the result in an answer."""
-    points = [one for one in rounds.values() if "on" in one and "valuation" in one]
-    result = yield (
-        "plot",
-        {
-            "x": [f"${{{one['on']}}}" for one in points],
-            "y": [f"${{{one['valuation']}}}" for one in points],
-            "title": f"Valuation of {who}, $M",
-            "trend": True,
-            "until": until,
-        },
-    )
-    return _shown(result)
-
-
-def _report(
-    who: str, rounds: Mapping[str, Mapping[str, str]], guessed: Sequence[str], plot: str, picture: str
-) -> str:
-    """Return the answer, in which names stand for numbers; the user sees the numbers."""
-
-    def cell(one: Mapping[str, str], key: str) -> str:
-        return f"${{{one[key]}}}" if key in one else "?"
-
-    rows = [
-        f"| {name} | {cell(one, 'on')} | {cell(one, 'raised')} | {cell(one, 'valuation')} "
-        f"| {'by ratio' if name in guessed else 'published'} |"
-        for name, one in rounds.items()
-    ]
-    table = ["| Round | Date | Raised, $M | Valuation, $M | How known |", "|---|---|--:|--:|---|", *rows]
-    note = (
-        f"Not published, worked out by the mean ratio of valuation to amount: {', '.join(guessed)}."
-        if guessed
-        else "All valuations were published."
-    )
-    lines = [f"# Funding of {who}", "", *table, "", note, "", f"Plot: {plot}", f"Picture: {_shown(picture)}"]
-    return "\n".join(lines)
+def _name(result: str) -> str:
+    """Return the name of a result, by which all of it can be passed on; "" where it has none."""
+    found = _VALUE.match(result)
+    return found[1] if found else ""
 
 
 def _shown(result: str) -> str:
     """Return a result, or the name that stands for it."""
-    found = _VALUE.match(result)
-    return f"${{{found[1]}}}" if found else result
+    name = _name(result)
+    return f"${{{name}}}" if name else result
 
 
 def _records(text: str) -> list[Any]:

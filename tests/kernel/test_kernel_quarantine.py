@@ -119,6 +119,20 @@ def test_several_values_are_read_one_by_one_and_joined(tmp_path: Path) -> None:
     assert "by names a field" in str(state.pages[-2].text)
 
 
+def test_the_name_of_a_result_passes_on_all_of_it_with_what_is_hidden_inside(tmp_path: Path) -> None:
+    ask = call("extract", values=["v1"], question="Which bills?", type=[{"kind": ["rent"], "sum": "number"}])
+    bills = '[{"kind": "rent", "sum": 1200}]'
+    state, post, _ = run(tmp_path, READ, ask, bills, "Due: ${v3}.")
+    answer, label = quoted(state.answer, state)
+    assert answer == 'Due: [{"kind": "rent", "sum": 1200}].'
+    assert label.ring is Ring.TOOL  # that of what is inside, not that of the names of its parts
+    assert state.label.ring is Ring.USER
+    post.paid.clear()
+    pay = call("post_pay", to="${v3}", amount=1)  # and so it may not flow where its parts may not
+    state, post, _ = run(tmp_path / "b", READ, ask, bills, pay, "Not paid.")
+    assert post.paid == []
+
+
 def test_a_child_that_obeys_the_letter_gets_nothing_out(tmp_path: Path) -> None:
     target = call("extract", values=["v2"], question="Whom?", type="text")
     pay = call("post_pay", to={"$value": "v3"}, amount=1)

@@ -140,13 +140,15 @@ def test_the_study_is_right_and_asks_nobody(done) -> None:
     judged = talk_demo.judge(study, who)
     assert judged.right, (judged, study.answer)
     assert (study.approvals, study.denied, study.reached) == (0, [], [])
-    assert "by ratio" in study.answer
+    assert "≈ worked out: valuation = raised * mean(valuation / raised)" in study.answer
     assert (study.folder / "report.md").read_text() == study.answer
 
 
 def test_the_planner_sees_names_and_never_a_page(done) -> None:
     study, who = done
-    pages = [page for page in study.state.pages if page.source in ("browser_read", "plot")]
+    pages = [
+        page for page in study.state.pages if page.source in ("browser_read", "table_fill", "plot_table")
+    ]
     assert len(pages) > 3
     lists = re.compile(r'\[("\[v\d+: hidden\]"(, )?)+\]')
     assert all(page.hidden or lists.fullmatch(page.text) for page in pages)
@@ -215,6 +217,17 @@ def test_steps_to_learn_from_are_what_a_model_is_shown_in_its_window(tmp_path: P
     assert learned.count(1) == 5, "what was said before is learned, too"
     assert "browser_read(url, link?: integer | list" in steps[0]["messages"][0]["content"]
     assert {message["role"] for message in readings[0]["messages"]} == {"system", "user", "assistant"}
+
+
+def test_a_line_is_written_for_what_no_later_line_teaches() -> None:
+    def line(*learned: tuple[str, int]) -> dict:
+        said = [{"role": "assistant", "content": text, "weight": weight} for text, weight in learned]
+        return {"messages": [{"role": "user", "content": "Go."}, *said]}
+
+    first, second = line(("a", 1)), line(("a", 1), ("b", 1))
+    assert box_research.needed([first, second]) == [second]
+    paged = line(("a", 0), ("b", 1), ("c", 1))  # of the first answer nothing to learn from is left
+    assert box_research.needed([first, second, paged]) == [second, paged]
 
 
 def test_a_step_that_names_what_was_not_shown_teaches_to_invent() -> None:

@@ -63,19 +63,24 @@ class Token:
 
 def evaluate(text: str) -> Quantity:
     """Return the value of an expression. Raises CalculationError with a few words."""
+    return Reader(spelled(text)).whole()
+
+
+def spelled(text: str) -> str:
+    """Return an expression in the one spelling that is read. Raises CalculationError."""
     if len(text) > LONGEST:
         raise CalculationError(f"the expression is too long: at most {LONGEST:,} characters")
     text = text.strip().removesuffix("=").translate(_SPELLINGS)
     if not text.strip():
         raise CalculationError("there is no expression")
-    return _Reader(text).whole()
+    return text
 
 
 def unit(text: str) -> Quantity:
     """Return one of the units that a text names, such as km/h. Raises CalculationError."""
     if len(text) > LONGEST:
         raise CalculationError("the unit is too long")
-    reader = _Reader(text.strip().translate(_SPELLINGS))
+    reader = Reader(text.strip().translate(_SPELLINGS))
     found = reader.units()
     reader.ended()
     return found
@@ -109,8 +114,8 @@ def _tokens(text: str) -> list[Token]:
     return [*found, Token("end", "", len(text))]
 
 
-class _Reader:
-    """Reads one expression from left to right."""
+class Reader:
+    """Reads one expression, in one spelling, from left to right."""
 
     def __init__(self, text: str) -> None:
         self._tokens = _tokens(text)

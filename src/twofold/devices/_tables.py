@@ -19,6 +19,7 @@ _NUMBER = re.compile(r"[-+−]?\d[\d,_]*(?:\.\d+)?(?:[eE][-+]?\d+)?|[-+−]?\.\d
 _SIZES = {"k": 1e3, "thousand": 1e3, "m": 1e6, "mn": 1e6, "million": 1e6, "b": 1e9, "bn": 1e9, "billion": 1e9,
           "t": 1e12, "trillion": 1e12, "": 1.0, "%": 1.0}  # fmt: skip
 _MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
+_BAR = re.compile(r"(?<!\\)\|")  # between cells in Markdown; \| is one in a cell
 _UNKNOWN = ("", "?", "-", "–", "—", "n/a", "na", "none", "null", "nan", "unknown", "not given", "undisclosed")
 
 
@@ -51,9 +52,10 @@ def _read(text: str) -> Any:
                 return [dict(zip(lists, row, strict=True)) for row in zip(*lists.values(), strict=True)]
         return found
     lines = [line.strip() for line in text.splitlines() if line.strip()]
-    barred = [line for line in lines if line.count("|") >= 1]
-    if len(barred) >= 2 and len(barred) * 2 >= len(lines):
-        cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in barred]
+    with_bars = [line for line in lines if line.count("|") >= 1]
+    if len(with_bars) >= 2 and len(with_bars) * 2 >= len(lines):
+        cells = [[cell.strip().replace(r"\|", "|") for cell in _BAR.split(line)] for line in with_bars]
+        cells = [row[not row[0] : len(row) - (not row[-1])] for row in cells]  # without bars at both ends
         cells = [row for row in cells if not all(re.fullmatch(r":?-+:?", cell) for cell in row)]
     else:
         try:
@@ -78,7 +80,7 @@ def number(value: Any) -> float | None:
         return None if value is None else _not(value)
     if isinstance(value, int | float):
         return float(value) if abs(value) < 1e300 else _not(value)
-    text = str(value).strip().lower().strip("*_`~≈ ").removeprefix("about").strip()
+    text = _word(value)
     if text in _UNKNOWN:
         return None
     match = _NUMBER.search(text)
@@ -94,6 +96,20 @@ def number(value: Any) -> float | None:
     digits = match[0].replace("−", "-")
     found = float(digits.replace(",", "").replace("_", "")) * size
     return found if abs(found) < 1e300 else _not(value)
+
+
+def empty(value: Any) -> bool:
+    """Return whether a cell says nothing, or that something is not known."""
+    return value is None or _word(value) in _UNKNOWN
+
+
+def barred(cell: str) -> str:
+    """Return a cell as it stands between bars in Markdown, on one line."""
+    return " ".join(cell.split()).replace("|", r"\|")
+
+
+def _word(value: Any) -> str:
+    return str(value).strip().lower().strip("*_`~≈ ").removeprefix("about").strip()
 
 
 def _not(value: Any) -> float:

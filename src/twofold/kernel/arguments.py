@@ -49,9 +49,10 @@ def _typed(text: str, schema: Mapping[str, Any]) -> Any:
 
 
 def value_of(state: State, id: str) -> Page:
-    """Return the page of a value. Raises DeviceError when there is none of that name."""
-    page = state.page(id)
-    if page is None or page.kind != "result":
+    """Return the page of a value, with all that is hidden inside of it. Raises DeviceError when there is none
+    of that name."""
+    page = state.value(id)
+    if page is None:
         raise DeviceError(f"There is no value {id}.")
     return page
 

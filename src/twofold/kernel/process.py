@@ -12,7 +12,7 @@ from typing import Any, Literal
 from twofold.base.errors import BadFileError
 from twofold.kernel.flow import Label, join
 from twofold.kernel.journal import Event
-from twofold.kernel.pages import NAMES, Page
+from twofold.kernel.pages import NAMES, Page, filled
 from twofold.kernel.program import Budget, Program, replace
 
 __all__ = ["Budget", "Program", "Question", "Request", "State", "Step", "fold", "means", "step"]
@@ -108,6 +108,15 @@ class State:
         """Return a page by its id."""
         return next((page for page in reversed(self.pages) if page.id == id), None)
 
+    def parts(self, id: str) -> list[Page]:
+        """Return the pages of what is hidden inside of another page."""
+        return [page for page in self.pages if page.inside == id]
+
+    def value(self, id: str) -> Page | None:
+        """Return what a name stands for where it is passed on: all of it, with what is hidden inside."""
+        page = self.page(id)
+        return filled(page, self.parts(id)) if page and page.kind == "result" else None
+
 
 # ---- what events mean
 
@@ -194,9 +203,7 @@ def _told(state: State, event: Event) -> State:
 
 def quoted(text: str, state: State) -> tuple[str, Label]:
     """Return what a process said with values in the place of their names, and whose it is then."""
-    named = {
-        name: page for name in NAMES.findall(text) if (page := state.page(name)) and page.kind == "result"
-    }
+    named = {name: page for name in NAMES.findall(text) if (page := state.value(name))}
     label = join([state.label, *(page.label for page in named.values())])
     return NAMES.sub(lambda found: named[found[1]].text if found[1] in named else found[0], text), label
 

@@ -64,7 +64,7 @@ class Part:
 
 def parts(page: Page) -> tuple[Part, ...]:
     """Return the parts of a page. A hidden page has one, its stub: its text is not read."""
-    texts = (page.stub(),) if page.hidden else cut(page.text)
+    texts = (page.told,) if page.hidden else cut(page.told)
     if len(texts) == 1:
         return (Part(page.id, page, texts[0]),)
     return tuple(Part(f"{page.id}.{n + 1}", page, text, n) for n, text in enumerate(texts))

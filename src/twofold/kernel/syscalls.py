@@ -178,7 +178,7 @@ class Syscalls:
             if child.exit != "done":
                 raise DeviceError(f"The child ended: {child.exit}.")
             if own is not None and hasattr(own, "answered"):
-                if own.unread(request.arguments, len(request.heard) + 1):
+                if own.unread(process.state, request.arguments, len(request.heard) + 1):
                     body = {"call": request.id, "text": text, "label": label.record(), "spent": spent}
                     process.write("heard", body, fact=True)
                     return

@@ -6,7 +6,8 @@ nothing, or a choice of what the process itself listed is shown to the process: 
 texts can tell it. Anything else stays hidden, as a value of its own, with the labels of what it was made of.
 
 With `by`, each value is read by a child of its own, one after the other, so that a small window sees one page
-at a time; the records they give are joined here, by a field that the process can see.
+at a time; the records they give are joined here, by a field that the process can see. A list with hidden
+parts, such as several pages that were read in one call, stands for its items.
 """
 
 import json
@@ -18,7 +19,8 @@ from twofold.kernel.arguments import value_of
 from twofold.kernel.device import DeviceError, Effect, Function, Returned
 from twofold.kernel.flow import Label, Ring, Tainted, join
 from twofold.kernel.policy import Call
-from twofold.kernel.process import Program
+from twofold.kernel.process import Program, State
+from twofold.kernel.results import spell
 from twofold.kernel.syscalls import Child, Process
 
 _INSTRUCTIONS = (
@@ -66,7 +68,7 @@ def call(process: Process, call: Call) -> Child:
     or a type is none."""
     arguments = call.arguments
     question, form = arguments["question"], schema(arguments["type"])
-    pages = [value_of(process.state, id) for id in arguments["values"]]
+    texts = _read(process.state, arguments)
     read = len(process.state.calls[call.id].heard)
     if "by" in arguments:
         record = _record(arguments["type"])
@@ -74,22 +76,35 @@ def call(process: Process, call: Call) -> Child:
             raise DeviceError(
                 "by names a field of the records that is a choice, and type is a list of records."
             )
-        if not pages:
+        if not texts:
             raise DeviceError("There are no values to read.")
-        pages = pages[read : read + 1]
-    texts = "\n\n".join(f"--- {page.id}\n{page.text}" for page in pages)
+        texts = texts[read : read + 1]
+    told = "\n\n".join(f"--- {name}\n{text}" for name, text, _ in texts)
     plan = Program(
-        instructions=_INSTRUCTIONS, message=f"{question}\n\n{texts}\n---\n{question}", schema=form,
+        instructions=_INSTRUCTIONS, message=f"{question}\n\n{told}\n---\n{question}", schema=form,
         model=process.state.program.model, app=process.state.program.app,
         priority=process.state.program.priority,
     )  # fmt: skip
-    label = join([process.state.label, *(page.label for page in pages)])
+    label = join([process.state.label, *(label for _, _, label in texts)])
     return Child(process.spawn(plan, f"{call.id}/{read}" if read else call.id, label))
 
 
-def unread(arguments: Mapping[str, Any], heard: int) -> bool:
+def _read(state: State, arguments: Mapping[str, Any]) -> list[tuple[str, str, Label]]:
+    """Return the texts that are to be read, each with its name and label. Raises DeviceError."""
+    found = []
+    for id in arguments["values"]:
+        page = value_of(state, id)
+        whole = json.loads(page.text) if state.parts(id) else None
+        if isinstance(whole, list):
+            found += [(f"{id}.{n}", spell(item), page.label) for n, item in enumerate(whole, 1)]
+        else:
+            found.append((id, page.text, page.label))
+    return found
+
+
+def unread(state: State, arguments: Mapping[str, Any], heard: int) -> bool:
     """Return whether another child has to read, after so many have answered."""
-    return "by" in arguments and heard < len(arguments["values"])
+    return "by" in arguments and heard < len(_read(state, arguments))
 
 
 def answered(arguments: Mapping[str, Any], texts: Sequence[str], label: Label) -> Returned:
