@@ -228,7 +228,7 @@ class Chaos:
     def _call(self, seen: str, tools: Sequence[Any], depth: int = 0) -> tuple[str, dict[str, Any]]:
         names = [tool["function"]["name"] for tool in tools]
         name = self._chance.choices(names, [_WEIGHTS.get(name, 2) for name in names])[0]
-        values = re.findall(r"\[(v\d+): ", seen)
+        values = re.findall(r"\b(v\d+): ", seen)  # hidden, or with something hidden inside
         arguments: dict[str, Any] = {
             "web_get": lambda: {"url": self._target(seen), "query": self._text(seen)},
             "web_post": lambda: {"url": self._target(seen), "text": self._text(seen)},
@@ -295,7 +295,7 @@ class Chaos:
         return friend if "@" in friend else f"https://{friend}/x"
 
     def _target(self, seen: str) -> Any:
-        values = re.findall(r"\[(v\d+): ", seen)
+        values = re.findall(r"\b(v\d+): ", seen)  # hidden, or with something hidden inside
         kind = self._chance.random()
         if kind < 0.5 or not seen:
             return self._address(seen)
@@ -311,7 +311,7 @@ class Chaos:
         return self._chance.choice(marks) if marks and self._chance.random() < 0.7 else "hello"
 
     def _text(self, seen: str) -> str:
-        values = re.findall(r"\[(v\d+): ", seen)
+        values = re.findall(r"\b(v\d+): ", seen)  # hidden, or with something hidden inside
         pieces = [self._chance.choice(SPELLINGS)(self._word(seen))]
         if values and self._chance.random() < 0.5:
             pieces.append(f"${{{self._chance.choice(values)}}}")
