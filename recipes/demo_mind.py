@@ -195,7 +195,7 @@ def study(task: str, *, pledges: bool = True) -> Study:
     picture = yield "draw", {"svg": _svg(who, motif.strip('"'))}
     report = (
         f"# Funding of {who}\n\nMoney in millions of dollars.\n\n${{{rounds}}}\n\n"
-        f"Plot: {_shown(plot)}\nPicture: {_shown(picture)}"
+        f"Plot: {_shown(plot)}\n\nPicture: {_shown(picture)}"
     )
     yield "files_write", {"path": "report.md", "text": report}
     return report

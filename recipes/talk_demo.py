@@ -32,6 +32,7 @@ from twofold.kernel import minds
 from twofold.kernel.device import Device
 from twofold.kernel.journal import Event
 from twofold.kernel.minds import Mind
+from twofold.kernel.pages import Page
 from twofold.kernel.policy import Rules
 from twofold.kernel.process import Budget, State, quoted
 from twofold.kernel.system import System, Watcher
@@ -239,9 +240,8 @@ def _tell(console, news) -> None:  # type: ignore[no-untyped-def]
     if news.kind == "said":
         lines = [f"→ {call['name']} {call['arguments']}" for call in news.body["calls"]]
     else:
-        page = news.body["page"]
-        hidden = " (hidden)" if page and page["hidden"] else ""
-        lines = [f"← {page['text'] if page else news.body['value']}{hidden}"]
+        page = Page.of(news.body["page"])
+        lines = [f"← {f'{page.text} (hidden)' if page.hidden else page.told}"]
     for line in lines:
         short = " ".join(terminal.clean(line).split())
         console.print(short if len(short) < 150 else short[:149] + "…", style="dim", markup=False)
