@@ -170,6 +170,7 @@ def study(task: str, *, pledges: bool = True) -> Study:
         return f"I found no pages about {who}."
     pages = _name((yield "browser_read", {"url": search, "link": links}))
     asked = f'Which funding rounds of "{who}" does the text tell of? Money in millions of dollars.'
+    # Its fields are in the order of the alphabet, as the journal keeps them: so a row begins with its name.
     record = {"name": list(NAMES), "on": "date?", "raised": "number?", "valuation": "number?"}
     found = yield "extract", {"values": [pages], "question": asked, "type": [record], "by": "name"}
     if not (rounds := _name(found)):
