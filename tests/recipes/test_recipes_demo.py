@@ -8,12 +8,15 @@ import re
 import urllib.request
 from pathlib import Path
 
+import box_check
 import box_research
 import company_site
 import demo_mind
 import demo_reader
 import pytest
 import talk_demo
+from box_check import KERNEL
+from box_turns import spelled
 
 from twofold.parameters import load
 from twofold.run.box import path as box
@@ -217,6 +220,18 @@ def test_steps_to_learn_from_are_what_a_model_is_shown_in_its_window(tmp_path: P
     assert learned.count(1) == 5, "what was said before is learned, too"
     assert "browser_read(url, link?: integer | list" in steps[0]["messages"][0]["content"]
     assert {message["role"] for message in readings[0]["messages"]} == {"system", "user", "assistant"}
+
+
+def test_the_check_asks_each_step_and_judges() -> None:
+    some = box_check.on_the_kernel(load(box()).tokenizer, 2560, 1)
+    groups = {item.group.removeprefix(f"{box_check.KERNEL}, ") for item in some}
+    assert groups == {"calls", "readings", "report"}
+    perfect = [spelled(item.answer) for item in some]
+    assert all(one["share"] == 1 for name, one in box_check.score(some, perfect).items() if KERNEL in name)
+    spaced = [text.replace(": ", ":") for text in perfect]  # the same JSON
+    assert box_check.score(some, spaced)[f"{KERNEL}, readings"]["share"] == 1
+    shifted = [*perfect[1:], perfect[0]]
+    assert box_check.score(some, shifted)[f"{KERNEL}, calls"]["share"] == 0
 
 
 def test_a_line_is_written_for_what_no_later_line_teaches() -> None:
