@@ -54,7 +54,7 @@ TABLES = ("cia-factbook",)  # lists of figures, which are no prose
 # How much of what is read in tuning is of each kind.
 WEIGHTS = {
     "own": 0.10, "fables": 0.005, "dictionary": 0.02, "reading": 0.03, "trivia": 0.005, "questions": 0.03,
-    "calls": 0.09, "sums": 0.06, "rounds": 0.09, "passages": 0.08, "unknown": 0.05, "thinking": 0.05,
+    "calls": 0.09, "sums": 0.06, "rounds": 0.09, "passages": 0.09, "unknown": 0.07, "thinking": 0.05,
     "chats": 0.07, "devices": 0.08, "plans": 0.08, "readings": 0.16, "text": 0.25,
 }  # fmt: skip
 DEMO = ("plans", "readings")  # of these, the talk's demo on the kernel

@@ -98,5 +98,5 @@ def harmful(rng: random.Random, side: Side) -> Talk:
 
 def talk(rng: random.Random, side: Side = "train") -> Talk:
     """Return a conversation that turns on what is known."""
-    maker = rng.choices((nothing, today, private, known, harmful), (0.28, 0.12, 0.3, 0.16, 0.14))[0]
+    maker = rng.choices((nothing, today, private, known, harmful), (0.24, 0.1, 0.22, 0.16, 0.28))[0]
     return maker(rng, side)
