@@ -238,7 +238,7 @@ def take_turns(life: Life, base: Path, console: Console) -> Path:
         model=wide, data=tuple(map(str, files.values())), out=folder, name="twofold-box",
         weights=tuple(weights[name] for name in files), steps=steps, batch=rows, patience=0,
         eval_every=0, sample_every=0, device=life.device, threads=life.threads, compiled=life.compiled,
-        file_type="F32",
+        file_type="F32", guard=GuardConfig(window=0),  # a row of prose among calls is no accident either
     )  # fmt: skip
     return finetune(config, console=console).folder
 
