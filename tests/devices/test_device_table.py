@@ -70,7 +70,9 @@ def test_it_says_the_same_as_plain_python_on_random_tables() -> None:
 @pytest.mark.parametrize(
     ("table", "formula", "told"),
     [
-        (ROUNDS, "raised * ratio", "ratio"),
+        (ROUNDS, "raised * ratio", "there is no column 'ratio'"),
+        (ROUNDS, "raise * 2", "'raised'"),
+        (ROUNDS, "valuation & raised", "'& raised' cannot be read"),
         (ROUNDS, "raised * mean(valuation / raised", "bracket is not closed"),
         (ROUNDS, "mean(valuation raised +)", "expected"),
         (ROUNDS, "raised / 0", "in row 2: division by zero"),
@@ -98,6 +100,12 @@ def test_what_it_returns_is_a_table_again_whatever_stands_in_it() -> None:
     assert [row["m"] for row in again] == ["≈ 2", "≈ 4"]
     assert again[0]["a | b"] == "x|y"
     assert [row["k"] for row in fill(text, "k", "m + n").value] == [3, 6]
+
+
+def test_a_column_needs_a_name() -> None:
+    with pytest.raises(DeviceError, match="name of a column"):
+        fill(ROUNDS, " ", "1")
+    assert fill("a, \n1, 2", "b", "a + 1").value == [{"a": "1", "": "2", "b": 2}]
 
 
 def test_rows_that_lack_a_column_and_cells_of_all_kinds() -> None:

@@ -23,8 +23,9 @@ from test_device_plot import TABLE
 
 from twofold.base.errors import BadFileError
 from twofold.devices import _documents, _drawings, _expressions, _pages, _tables, _units, _web
+from twofold.devices import table as fill_table
 from twofold.devices._numbers import CalculationError
-from twofold.kernel.device import DeviceError
+from twofold.kernel.device import Context, DeviceError
 
 _MOST_S = 5.0
 WORD = "".join(
@@ -62,6 +63,13 @@ def table(data: bytes) -> None:
                 continue
 
 
+def filled(data: bytes) -> None:
+    formula, _, text = data.decode("utf-8", "replace").partition("\n")
+    arguments = {"table": text, "column": "Valuation", "formula": formula}
+    found = fill_table.open({}).call("fill", arguments, Context(pid=1, workspace=Path("none"), call="c"))
+    assert len(_tables.rows(found.text or "")) == len(found.value)
+
+
 PARSERS: dict[str, tuple[list[bytes], Callable[[bytes], object]]] = {
     "pdf": ([a_pdf("One line", "Two lines\nhere")], pdf),
     "docx": ([a_word_file(WORD)], lambda data: _documents.parse(data, "docx", "a")),
@@ -70,6 +78,8 @@ PARSERS: dict[str, tuple[list[bytes], Callable[[bytes], object]]] = {
     "svg": ([HOUSE.encode()], drawing),
     "expression": ([text.encode() for text in SUMS], expression),
     "table": ([TABLE.encode(), b'[{"a": 1, "b": "$2M"}]', b"a;b\n1;Mar 2020\n"], table),
+    "filled": ([b"Raised, $M * mean(Valuation / Raised, $M)\n" + TABLE.encode(),
+                b"max(a, b) + sum(a)\na;b;Valuation\n1;2;\n$3M;?;9\n"], filled),
     "address": ([b"https://example.org:80/a/b?c=d#e"],
                 lambda data: _web.address(data.decode("utf-8", "ignore"))),
 }  # fmt: skip

@@ -314,7 +314,11 @@ class Reader:
         guess = nearest(token.text, [*FUNCTIONS, *_CONSTANTS]) if self._next.text == "(" else None
         if guess:
             raise CalculationError(f"there is no function {token.text!r}; did you mean {guess!r}")
-        raise CalculationError(str(units.named(token.text)))
+        raise CalculationError(self._meaningless(token.text))
+
+    def _meaningless(self, name: str) -> str:
+        """Return what is told of a name that means nothing."""
+        return str(units.named(name))
 
     def _close(self) -> None:
         if not self._take(")"):

@@ -30,10 +30,14 @@ class Formula(Reader):
     def __init__(
         self, text: str, names: Sequence[str], rows: int, column: Callable[[str], Sequence[Number | None]]
     ) -> None:
-        self._names = {f"{_MARK}{n}": name for n, name in enumerate(sorted(names, key=len, reverse=True))}
+        known = sorted(filter(None, names), key=len, reverse=True)
+        self._names = {f"{_MARK}{n}": name for n, name in enumerate(known)}
         self._rows, self._row = rows, 0
         self._taken: dict[int, tuple[Quantity, int]] = {}  # over all rows, by where it begins; where it ends
-        super().__init__(spelled(_marked(text, self._names)))
+        try:
+            super().__init__(spelled(_marked(text, self._names)))
+        except CalculationError as error:
+            raise self._plain(error) from None
         used = {token.text for token in self._tokens} & set(self._names)
         self._columns = {mark: column(self._names[mark]) for mark in used}
 
@@ -47,8 +51,18 @@ class Formula(Reader):
         try:
             return self.whole().number("a column")
         except CalculationError as error:
-            named = re.sub(rf"{_MARK}\d+", lambda found: self._names.get(found[0], found[0]), str(error))
-            raise CalculationError(named) from None
+            raise self._plain(error) from None
+
+    def _plain(self, error: CalculationError) -> CalculationError:
+        """Return an error with the names of columns in place of their marks."""
+
+        def name(found: re.Match[str]) -> str:
+            return self._names.get(found[1], found[0])
+
+        return CalculationError(re.sub(rf" ?({_MARK}\d+) ?", name, str(error)))
+
+    def _meaningless(self, name: str) -> str:
+        return f"there is no column {name!r}, only {', '.join(self._names.values())}"
 
     def _primary(self) -> Quantity:
         column = self._columns.get(self._next.text)
@@ -110,6 +124,8 @@ def _marked(text: str, names: Mapping[str, str]) -> str:
 
     names: by their marks, the longest first.
     """
+    if not names:
+        return text
     marks = {name.casefold(): mark for mark, name in names.items()}
     forms = [
         re.escape(name) + (r"(?!\s*\()" if name.casefold() in FUNCTIONS else "") for name in names.values()

@@ -59,6 +59,8 @@ class Table:
         these. Raises DeviceError."""
         _forms.check(_FUNCTION, function, arguments)
         rows, column = _tables.rows(arguments["table"]), arguments["column"].strip()
+        if not column:
+            raise DeviceError("'column' must be the name of a column.")
         names = list(dict.fromkeys([*(key for row in rows for key in row), column]))
         found = _worked_out(rows, names, column, arguments)
         value = [
