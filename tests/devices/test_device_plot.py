@@ -60,6 +60,14 @@ TABLE = """Here are the rounds:
 """
 
 
+def test_rows_of_a_table_without_a_place_along_the_bottom_are_left_out(call: Any) -> None:
+    table = "when, worth\n2019-03, 5\n?, 7\n2021-06, 20\n, 3"
+    drawn = call("table", table=table, x="when", y=["worth"], trend=True)
+    assert drawn.text.startswith("plot-1.png; worth, trend at the end of 2022: ")
+    with pytest.raises(DeviceError, match="There are no points"):
+        call("table", table="when, worth\n?, 5\n-, 7", x="when", y=["worth"])
+
+
 def test_a_plot_of_a_table(call: Any) -> None:
     drawn = call(
         "table",

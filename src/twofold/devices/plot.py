@@ -112,6 +112,7 @@ def _of_table(arguments: Mapping[str, Any]) -> Chart:
     for name in wanted:
         if name not in columns:
             raise DeviceError(unknown("column", name, columns))
+    rows = [row for row in rows if not _tables.empty(row.get(arguments["x"]))]  # the others have no place
     x = [row.get(arguments["x"]) for row in rows]
     return _chart(
         x, {name: [row.get(name) for row in rows] for name in arguments["y"]}, arguments["x"], arguments
