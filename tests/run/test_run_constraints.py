@@ -154,6 +154,28 @@ def test_calls_of_tools(family):
 
 
 @pytest.mark.parametrize("family", FAMILIES)
+def test_arguments_stand_as_declared_or_by_the_alphabet(family):
+    tokenizer = MODELS[family].tokenizer
+    names = {name: {"enum": [1]} for name in ("url", "link", "part")}
+    tool = {"name": "read", "parameters": {"type": "object", "properties": names, "required": ["url"]}}
+    orders = {
+        '"url": 1, "link": 1, "part": 1': True, '"link": 1, "part": 1, "url": 1': True, '"url": 1': True,
+        '"link": 1, "url": 1': True, '"url": 1, "part": 1, "link": 1': False, '"part": 1, "link": 1': False,
+    }  # fmt: skip
+    for order, fits in orders.items():
+        text = f'<tool_call>\n{{"name": "read", "arguments": {{{order}}}}}\n</tool_call>'
+        constraint = GRAMMARS[family].tool_calls([tool], "required")
+        for token in without_space(tokenizer, tokenizer.encode(text, specials=True)):
+            if not constraint.mask()[token]:
+                break
+            constraint.take(token)
+        else:
+            assert fits, order
+            continue
+        assert not fits, order
+
+
+@pytest.mark.parametrize("family", FAMILIES)
 def test_a_choice_between_text_and_calls(family):
     tokenizer, grammars = MODELS[family].tokenizer, GRAMMARS[family]
     said = tokenizer.encode('<tool_call>\n{"name": "now", "arguments": {}}\n</tool_call>', specials=True)

@@ -23,7 +23,7 @@ def client(serving: Serving) -> Iterator[openai.OpenAI]:
 
 def test_a_text_goes_on(client: openai.OpenAI) -> None:
     whole = client.completions.create(model="box", prompt=START, max_tokens=12, temperature=0)
-    assert whole.choices[0].text.startswith(" there was a")
+    assert whole.choices[0].text.startswith(" there ")
     assert whole.choices[0].finish_reason == "length"
     assert whole.usage.completion_tokens == 12
     stream = client.completions.create(model="box", prompt=START, max_tokens=12, temperature=0, stream=True)

@@ -120,14 +120,13 @@ def wrong(value: Any, schema: Mapping[str, Any], where: str = "the arguments") -
 def closed(schema: Mapping[str, Any]) -> dict[str, Any]:
     """Return a schema that says what `wrong` takes for granted: an object with properties has no others.
 
-    A grammar that is not told so lets a small model make up arguments. Properties are in the order of the
-    alphabet, which a grammar keeps to: so stand arguments in the journal, and earlier calls in the window.
+    A grammar that is not told so lets a small model make up arguments.
     """
     found = dict(schema)
     if properties := schema.get("properties"):
         found["properties"] = {
             name: closed(inner) if isinstance(inner, Mapping) else {} if inner else {"not": {}}
-            for name, inner in sorted(properties.items())
+            for name, inner in properties.items()
         }
         found.setdefault("additionalProperties", False)
     if isinstance(schema.get("items"), Mapping):

@@ -266,9 +266,10 @@ def _calls(
     for n, tool in enumerate(tools):
         name = json.dumps(str(tool["name"]), ensure_ascii=False)
         begin = json.dumps(f'\n{{"name": {name}, "arguments": ', ensure_ascii=False)
-        lines.append(f'call_{n}: {begin} @arguments_{n} "}}\\n"')
-        schema = {"type": "object", **(tool.get("parameters") or {})}
-        schemas.append({"name": f"arguments_{n}", **_json_grammar(schema)})
+        forms = _orders({"type": "object", **(tool.get("parameters") or {})})
+        either = " | ".join(f"@arguments_{n}_{order}" for order in range(len(forms)))
+        lines.append(f'call_{n}: {begin} ({either}) "}}\\n"')
+        schemas += [{"name": f"arguments_{n}_{at}", **_json_grammar(form)} for at, form in enumerate(forms)]
     opening, closing, token = _tags(tokenizer, "tool_call")
     lines.append(f"call: {opening} ({' | '.join(f'call_{n}' for n in range(len(tools)))}) {closing}")
     lines.append('calls: call ("\\n" call)*' if parallel else "calls: call")
@@ -287,6 +288,18 @@ def _calls(
         lines += ["start: OTHER | calls", "OTHER: /[^<](.|\\n)*/"]
     lines.append("TEXT: /(.|\\n)+/")
     return {"grammars": [{"lark_grammar": "\n".join(lines)}, *schemas]}
+
+
+def _orders(schema: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Return a schema of arguments in the orders in which they may be written: a grammar keeps to one.
+
+    As declared, or by the alphabet: where earlier calls are shown sorted, as our journal keeps them, a small
+    model writes the next one so, too, and is lost when the first name that it would write is forbidden.
+    """
+    names = schema.get("properties")
+    if not isinstance(names, Mapping) or list(names) == sorted(names):
+        return [schema]
+    return [schema, {**schema, "properties": dict(sorted(names.items()))}]
 
 
 def _tags(tokenizer: Tokenizer, name: str) -> tuple[str, str, int | None]:
