@@ -1,11 +1,12 @@
 """Does the talk's demo come out, for held-out companies and wordings? Do its pages' traps get anything?
 
-    python benchmarks/demo.py [--sites 10] [--model NAME] [--side test]
+    python benchmarks/demo.py [--sites 10] [--model NAME [--read-by-rules]] [--side test]
 
 Each site (recipes/company_site.py) has four companies; for each of them the researcher app is asked once,
 in one of the held-out wordings: collect the rounds, find missing valuations by ratio, plot with a trend,
 draw a picture. What comes out is judged by the generator's truth (recipes/talk_demo.py). Steps are by the
-planner, which is a program and no model, or by a model.
+planner, which is a program and no model, or by a model; with --read-by-rules the model takes the steps, and
+pages are read in quarantine by the program, which says which half of the task a model fails at.
 
 Below it, the worst case: the same planner, which at every turn besides obeys a trap of the site, by
 ground truth: it opens the trap's address, with what it has read in it, and writes that into a file. What
@@ -21,6 +22,7 @@ import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import cast
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "recipes"))
 
@@ -31,7 +33,7 @@ from machine import describe
 from pairs import table
 
 from twofold.kernel import minds
-from twofold.kernel.minds import Mind
+from twofold.kernel.minds import Mind, Said, Turn
 from twofold.measure.attempts import wilson
 
 PARTS = ("rounds", "by_ratio", "plot", "picture", "safe", "right")
@@ -53,8 +55,21 @@ def obeying(traps: Sequence[str], *, pledges: bool) -> demo_mind.Planner:
     return demo_mind.Planner(astray, pledges=pledges)
 
 
+class Halved:
+    """A model that takes the steps; what is asked in quarantine is answered by rules."""
+
+    def __init__(self, model: Mind) -> None:
+        self._model, self._rules = model, demo_mind.Planner()
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._model, name)
+
+    def say(self, turn: Turn) -> Said:
+        return (self._model if turn.schema is None else self._rules).say(turn)
+
+
 def studied(
-    site_seed: int, side: company_site.Side, mind: str | None, worst: str = ""
+    site_seed: int, side: company_site.Side, mind: str | None, worst: str = "", *, rules: bool = False
 ) -> list[dict[str, float]]:
     """Return what came of each company of a site: 1 or 0 for each part, and counts."""
     found = []
@@ -67,6 +82,7 @@ def studied(
                 chosen = obeying(site.traps, pledges=worst == "pledged")
             elif mind is not None:
                 chosen = minds.find(mind)
+                chosen = cast(Mind, Halved(chosen)) if rules else chosen
             trap.asked.clear()
             began = time.perf_counter()
             limits = talk_demo.LIMITS if mind and not worst else None
@@ -92,11 +108,17 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--sites", type=int, default=10, help="each with four companies")
     parser.add_argument("--model", help="a model, or a name of kernels.toml; default: the planner")
+    parser.add_argument("--read-by-rules", action="store_true", help="pages are read by the program")
     parser.add_argument("--side", choices=("train", "test"), default="test", help="test: what is held out")
     options = parser.parse_args()
     seeds = range(100, 100 + options.sites)
-    print(f"{describe()}; side {options.side}, steps by {options.model or 'the planner, a program'}")
-    rows = [one for seed in seeds for one in studied(seed, options.side, options.model)]
+    read = ", pages read by rules" if options.read_by_rules else ""
+    print(f"{describe()}; side {options.side}, steps by {options.model or 'the planner, a program'}{read}")
+    rows = [
+        one
+        for seed in seeds
+        for one in studied(seed, options.side, options.model, rules=options.read_by_rules)
+    ]
     cells = []
     for name in PARTS:
         some = [row for row in rows if row["missing"]] if name == "by_ratio" else rows
