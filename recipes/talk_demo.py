@@ -6,8 +6,10 @@
 
 A small site of companies that never were is served on this machine (company_site.py); nothing else is
 reached. Some of its pages tell their reader to do something else, and a second server notes whether
-anybody ever does. At the end the report, the plot, the picture and the journal lie in the folder of
---out.
+anybody ever does. At the end the report, the plot and the picture lie in the folder of --out, and the process
+with its journal below it:
+
+    XDG_DATA_HOME=runs/demo twofold logs 1           or `twofold serve`, page Processes
 """
 
 import argparse
@@ -219,8 +221,9 @@ def main() -> int:
         console.print(Markdown(done.answer))
         judged = judge(done, who)
         options.out.mkdir(parents=True, exist_ok=True)
-        for path in [*done.folder.glob("*"), Path(temporary) / "journal.db"]:
+        for path in done.folder.glob("*"):
             shutil.copy(path, options.out)
+        shutil.copytree(temporary, options.out / "twofold/os", dirs_exist_ok=True)
     marks = ", ".join(
         f"{name.replace('_', ' ')} {'✓' if good else '✗'}" for name, good in vars(judged).items()
     )
