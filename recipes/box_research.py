@@ -37,6 +37,7 @@ from typing import Any
 import company_site
 import demo_mind
 import talk_demo
+from box_data import STEPS
 
 from twofold.base import ledger
 from twofold.base.errors import TwofoldError
@@ -44,7 +45,6 @@ from twofold.kernel.minds import Message
 from twofold.tokens import Tokenizer
 from twofold.tokens.conversation import check
 
-STEPS = 2400
 READINGS = 12  # of one study, one of them of a page that says nothing
 CONTEXT = 2560
 TRIES = 4  # sites

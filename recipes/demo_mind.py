@@ -162,10 +162,10 @@ def study(task: str, *, pledges: bool = True) -> Study:
     if pledges:
         yield "pledge", {"calls": pledged(search)}
     found = yield "browser_read", {"url": search}
-    if not (hits := _name(found)):
+    if not (listed := _name(found)):
         return f"I could not search: {found}"
     asked = f'Which numbered links lead to pages about "{who}"?'
-    picked = yield "extract", {"values": [hits], "question": asked, "type": [LINKS]}
+    picked = yield "extract", {"values": [listed], "question": asked, "type": [LINKS]}
     if not (links := _records(picked)[:MOST_PAGES]):
         return f"I found no pages about {who}."
     pages = _name((yield "browser_read", {"url": search, "link": links}))

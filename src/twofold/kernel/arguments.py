@@ -7,7 +7,7 @@ from typing import Any
 
 from twofold.kernel.device import DeviceError
 from twofold.kernel.flow import Label, flat
-from twofold.kernel.pages import NAMES, Page
+from twofold.kernel.pages import NAMES, Page, unspelled
 from twofold.kernel.process import State
 
 
@@ -42,10 +42,7 @@ def _typed(text: str, schema: Mapping[str, Any]) -> Any:
     forms = [schema, *schema.get("anyOf", ())]
     if any(form.get("type", "string" if len(forms) == 1 else "") == "string" for form in forms):
         return text
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError):
-        return text
+    return unspelled(text)
 
 
 def value_of(state: State, id: str) -> Page:

@@ -80,14 +80,14 @@ def filled(page: Page, parts: Sequence[Page]) -> Page:
             return {key: put(item) for key, item in value.items()}
         if isinstance(value, list):
             return [put(item) for item in value]
-        return _spelled(stubs[value]) if isinstance(value, str) and value in stubs else value
+        return unspelled(stubs[value]) if isinstance(value, str) and value in stubs else value
 
     text = json.dumps(put(json.loads(page.text)), ensure_ascii=False)
     return dataclasses.replace(page, text=text, label=join([page.label, *(part.label for part in parts)]))
 
 
-def _spelled(text: str) -> Any:
-    """Return what a part was before it was spelled: a number, a list, a record; or the text."""
+def unspelled(text: str) -> Any:
+    """Return what a page's text was before it was spelled: a number, a list, a record; or a text as it is."""
     try:
         found = json.loads(text, parse_constant=str)
     except (ValueError, RecursionError):
