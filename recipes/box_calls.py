@@ -174,4 +174,4 @@ def failing(rng: random.Random, side: Side) -> Talk:
 def talk(rng: random.Random, side: Side = "train") -> Talk:
     """Return a conversation with tools on offer, or without the one that is needed."""
     makers = (calling, several, failing, lacking, unneeded)
-    return rng.choices(makers, (0.53, 0.13, 0.04, 0.2, 0.1))[0](rng, side)
+    return rng.choices(makers, (0.47, 0.11, 0.04, 0.28, 0.1))[0](rng, side)

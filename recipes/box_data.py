@@ -29,6 +29,7 @@ import box_chat
 import box_devices
 import box_dialogues
 import box_passages
+import box_recalls
 import box_rounds
 import box_sets
 import box_sums
@@ -49,13 +50,13 @@ SHARDS = [f"pretrain/train-{number:02d}-of-05.jsonl.zst" for number in range(5)]
 VAL = "pretrain/val.jsonl.zst"
 TIERS = (1, 2, 4)  # simple and easy books, textbooks and speeches; there is more text than budget without 3
 EVERY_TIER = (1, 2, 3, 4)
-STEPS = 2400  # lines of them, of the talk's demo
+STEPS = 4500  # lines of them, of the talk's demo
 TABLES = ("cia-factbook",)  # lists of figures, which are no prose
 # How much of what is read in tuning is of each kind.
 WEIGHTS = {
-    "own": 0.10, "fables": 0.005, "dictionary": 0.02, "reading": 0.03, "trivia": 0.005, "questions": 0.03,
-    "calls": 0.09, "sums": 0.06, "rounds": 0.09, "passages": 0.09, "unknown": 0.07, "thinking": 0.05,
-    "chats": 0.07, "devices": 0.08, "plans": 0.08, "readings": 0.16, "text": 0.25,
+    "own": 0.07, "fables": 0.004, "dictionary": 0.011, "reading": 0.015, "trivia": 0.004, "questions": 0.023,
+    "calls": 0.053, "sums": 0.038, "rounds": 0.05, "passages": 0.045, "unknown": 0.053, "thinking": 0.023,
+    "chats": 0.045, "devices": 0.041, "recalls": 0.04, "plans": 0.115, "readings": 0.22, "text": 0.15,
 }  # fmt: skip
 DEMO = ("plans", "readings")  # of these, the talk's demo on the kernel
 # Programs that write conversations, and how many of them for each one of small talk.
@@ -63,7 +64,7 @@ PROGRAMS: dict[str, tuple[Callable[[random.Random, Side], Talk], float]] = {
     "calls": (box_calls.talk, 0.6), "sums": (box_sums.talk, 0.6), "rounds": (box_rounds.talk, 0.3),
     "passages": (box_passages.from_passage, 0.6), "unknown": (box_unknown.talk, 0.8),
     "thinking": (box_thinking.talk, 0.6), "chats": (box_chat.talk, 0.5),
-    "devices": (box_devices.talk, 0.3),
+    "devices": (box_devices.talk, 0.3), "recalls": (box_recalls.talk, 0.15),
 }  # fmt: skip
 OWN = {
     "title": "Conversations made by a program",

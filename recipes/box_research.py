@@ -6,8 +6,10 @@ runs the researcher app on the real kernel, with the real devices and policy, by
 (demo_mind.py) in the place of a model with this tokenizer and window, over companies and wordings of side
 "train", and writes a line for each thing that was said:
 
-- `plans.jsonl`: a step of a study, after what the pager had in the window then, the tools told in short;
-- `readings.jsonl`: what the reader in quarantine was asked about a page, and the JSON it gave.
+- `plans.jsonl`: a step of a study, after what the pager had in the window then, the tools told in short; and
+  for other wishes the first step alone, after little else, as that is where names are copied from a wish;
+- `readings.jsonl`: what the reader in quarantine was asked about a page, and the JSON it gave; and the same
+  of some of the page's sentences or rows only, which is as much to learn in fewer tokens.
 
 What was said before in the same study is learned, too, where the window still shows it and all that it names;
 the rest is there to be read, and has weight 0 (tokens/conversation.py). A step whose answer is learned in a
@@ -36,8 +38,11 @@ from typing import Any
 
 import company_site
 import demo_mind
+import demo_reader
 import talk_demo
 from box_data import STEPS
+from box_turns import by_alphabet
+from box_words import company, name
 
 from twofold.base import ledger
 from twofold.base.errors import TwofoldError
@@ -45,17 +50,24 @@ from twofold.kernel.minds import Message
 from twofold.tokens import Tokenizer
 from twofold.tokens.conversation import check
 
-READINGS = 12  # of one study, one of them of a page that says nothing
+READINGS = 10  # of one study at most, of whole pages, one of them of a page that says nothing
+CUTS = 10  # of one study, of pages of which little is left
+FIRSTS = 3  # for each study, of wishes about companies that no site is about
+MOST_KEPT = 4  # pieces of a page in a cut
 CONTEXT = 2560
 TRIES = 4  # sites
 _NAMES = re.compile(r"\bv\d+\b")
+_ADDRESS = re.compile(r"(\[\d+\] )?http")
 Record = dict[str, Any]
 
 
 def studies(
-    seed: int, window: demo_mind.Window, side: company_site.Side = "train"
+    seed: int, window: demo_mind.Window, side: company_site.Side = "train", *, cuts: int = 0
 ) -> Iterator[tuple[list[Record], list[Record]]]:
-    """Yield steps and some readings, as records, for each company of a site whose study came out right."""
+    """Yield steps and some readings, as records, for each company of a site whose study came out right.
+
+    `cuts`: how many readings of parts of a page there are beside those of whole ones.
+    """
     rng = random.Random(f"research {seed} {side}")
     with talk_demo.world(seed, side) as (site, address, trap), tempfile.TemporaryDirectory() as folder:
         for number, who in enumerate(site.companies):
@@ -69,10 +81,51 @@ def studies(
             read = [one for one in mind.spoken if one["schema"] is not None]
             told = [one for one in read if one["text"] != "[]"]
             some = rng.sample(told, min(READINGS - 1, len(told)))
-            some += rng.sample([one for one in read if one not in told], min(1, len(read) - len(told)))
+            some += rng.sample(silent := [one for one in read if one["text"] == "[]"], min(1, len(silent)))
+            pages = [one for one in read if isinstance(one["schema"]["items"].get("properties"), dict)]
+            small = [cut(rng, rng.choice(pages)) for _ in range(2 * cuts)]
+            small.sort(key=lambda one: one["text"] == "[]")  # those that say nothing are few
+            some += small[:cuts]
             right = {spelled(one["text"], one["calls"]) for one in steps}
             lines = [record(one, window, right) for one in steps]
             yield lines, [record(one, window) for one in some]
+
+
+def first(rng: random.Random, instructions: str, side: company_site.Side = "train") -> Record:
+    """Return a wish about a company that no site tells of, and the first step to it. `instructions`: the
+    app's, of which only the beginning is shown."""
+    who = company_site.Company(name(rng, company, side), "", (), frozenset())
+    task = company_site.request(rng, side, who, rng.randint(2021, 2031))
+    task += f" Search at http://127.0.0.1:{rng.randint(1024, 65535)}."
+    call, arguments = next(demo_mind.study(task))
+    messages: list[Record] = [
+        {"role": "system", "content": instructions.partition("\n2.")[0]},
+        {"role": "user", "content": task},
+        {
+            "role": "assistant",
+            "content": "",
+            "tool_calls": by_alphabet([{"name": call, "arguments": arguments}]),
+        },
+    ]
+    return {"messages": messages}
+
+
+def cut(rng: random.Random, spoken: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a reading of a few pieces of its page, sentences or rows of the table below their head, with
+    what the rules find in them."""
+    *before, asked = spoken["messages"]
+    question, _, rest = str(asked["content"]).partition("\n\n")
+    head, *body = rest.rpartition("\n---\n")[0].split("\n")
+    rows = [line for line in body if line.startswith("|")]
+    plain = [line for line in body if line and line not in rows and not _ADDRESS.match(line)]
+    told = [one for line in plain for one in demo_reader.sentences(line)]
+    kept = {*rng.sample(some := [*told, *rows[2:]], min(len(some), rng.randint(1, MOST_KEPT)))}
+    found = [one for one in told if one in kept]
+    if kept & {*rows}:
+        found += ["", *rows[:2], *(row for row in rows[2:] if row in kept)]
+    text = "\n".join([question, "", head, *found, "---", question])
+    messages = [*before, {**asked, "content": text}]
+    return {**spoken, "messages": messages, "text": demo_reader.answer(messages, spoken["schema"])}
 
 
 def needed(lines: Sequence[Record]) -> list[Record]:
@@ -121,7 +174,7 @@ def record(
             shown = named <= set(_NAMES.findall(json.dumps(messages)))
             plain["weight"] = int(shown and spelled(plain["content"], said) in right)
         messages.append(plain)
-    calls = [{"name": name, "arguments": arguments} for name, arguments in spoken["calls"]]
+    calls = by_alphabet([{"name": name, "arguments": arguments} for name, arguments in spoken["calls"]])
     last = {"role": "assistant", "content": spoken["text"], **({"tool_calls": calls} if calls else {})}
     found = {"messages": [*messages, last], **({"tools": tools} if tools else {})}
     check(found, "research", "research")
@@ -181,7 +234,12 @@ def _of_site(
 ) -> list[tuple[list[Record], list[Record]]]:
     """Return the lines of a site's studies."""
     window = demo_mind.Window(Tokenizer.load(tokenizer), context)
-    return [(needed(said), read) for said, read in studies(site, window, side)]
+    rng = random.Random(f"firsts {site} {side}")
+    found = []
+    for said, read in studies(site, window, side, cuts=CUTS):
+        told = str(said[0]["messages"][0]["content"])
+        found.append(([*needed(said), *(first(rng, told, side) for _ in range(FIRSTS))], read))
+    return found
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

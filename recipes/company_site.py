@@ -142,6 +142,8 @@ def money(rng: random.Random, millions: str, side: Side) -> str:
     forms = [f"${millions} million", f"${millions}M", f"${round(number * 1e6):,}"]
     if side == "test":
         forms += [f"USD {millions} million", f"US${millions}m", f"{millions} million dollars"]
+    else:
+        forms += [f"${millions}m", f"$ {millions} mn", f"USD {millions}M", f"{millions} million US dollars"]
     if number >= 1000:
         forms = [f"${number / 1000:g} billion"] if number * 10 % 1000 == 0 else forms
     return rng.choice(forms)

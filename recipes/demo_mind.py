@@ -33,10 +33,10 @@ LINKS = "1..30"  # of a page of results, the numbers to choose from
 MOST_PAGES = 12  # that browser_read reads in one call
 # Words that begin a sentence with a capital and are no part of a name.
 _STARTS = frozenset(
-    """a add an and at build chart collect compile could create do draw estimate fill find for gather get give
-    guess how i if illustrate impute in investigate it look make of on paint please plot prepare put research
-    search show study take tell that the then there use what when where which who why work would write you
-    your""".split()  # noqa: SIM905 (words read best as text)
+    """a add an and at build capital chart collect compile could create do draw estimate fill find for funding
+    gather get give good guess hello hi how i if illustrate impute in investigate investors it look make
+    missing money my of on paint people please plot prepare put research search show study take tell thank
+    thanks that the then there use we what when where which who why work would write you your""".split()  # noqa: SIM905 (words read best as text)
 )
 _VALUE = re.compile(r"\[?(v\d+): ")  # hidden, or something in it is
 # What a picture can show, and the shapes for it; the reader chooses one by what the company does.
@@ -192,8 +192,9 @@ def study(task: str, *, pledges: bool = True) -> Study:
         },
     )
     asked = f'What does "{who}" make or do?'
-    motif = yield "extract", {"values": [pages], "question": asked, "type": list(MOTIFS)}
-    picture = yield "draw", {"svg": _svg(who, motif.strip('"'))}
+    kind = [{"kind": list(MOTIFS)}]
+    kinds = yield "extract", {"values": [pages], "question": asked, "type": kind, "by": "kind"}
+    picture = yield "draw", {"svg": _svg(who, next((one["kind"] for one in _records(kinds)), "other"))}
     report = (
         f"# Funding of {who}\n\nMoney in millions of dollars.\n\n${{{rounds}}}\n\n"
         f"Plot: {_shown(plot)}\n\nPicture: {_shown(picture)}"
@@ -238,7 +239,7 @@ def _records(text: str) -> list[Any]:
 
 def _svg(who: str, motif: str) -> str:
     """Return a picture for a company: a sign for what it makes, above its name."""
-    colour, path = MOTIFS.get(motif, MOTIFS["other"])
+    colour, path = MOTIFS[motif]
     return (
         '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 100 90">'
         f'<path d="{path}" fill="none" stroke="{colour}" stroke-width="4"/>'

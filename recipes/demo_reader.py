@@ -11,6 +11,8 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+import box_lessons
+
 MONTHS = "jan feb mar apr may jun jul aug sep oct nov dec".split()  # noqa: SIM905
 _NUMBER = r"\d{1,3}(?:,\d{3})+(?:\.\d+)?|\d+(?:\.\d+)?"
 _SCALE = {"thousand": 1e-3, "k": 1e-3, "million": 1, "m": 1, "mn": 1, "billion": 1e3, "bn": 1e3, "b": 1e3}
@@ -26,11 +28,11 @@ _DATES = (
     re.compile(rf"\b(?P<n>{_MONTH})\s(?P<d>\d{{1,2}}),\s(?P<y>\d{{4}})\b", re.IGNORECASE),
     re.compile(r"\b(?P<m>\d{1,2})/(?P<y>\d{4})\b"),
 )
-_WORTH = re.compile(r"\bvalu(?:ation|ed|e|ing)\b", re.IGNORECASE)
+_WORTH = re.compile(r"\b(?:valu(?:ation|ed|e|ing)|worth)\b", re.IGNORECASE)
 # Capitals that begin a sentence, or belong to a date, say nothing about whom it is about.
 _PLAIN = re.compile(
     r"\b(?:The|A|An|In|On|At|It|Its|Of|And|Series|Seed|Investors|Round|US|USD|"
-    rf"(?:{'|'.join(month.capitalize() for month in MONTHS)})[a-z]*)\b"
+    rf"{'|'.join([*box_lessons.MONTHS, *(month.capitalize() for month in MONTHS)])})\b"
 )
 # What companies make, by what it is: as they say it of themselves.
 _KINDS = {
@@ -48,12 +50,12 @@ def answer(messages: Sequence[Mapping[str, Any]], schema: Mapping[str, Any]) -> 
     text = rest.rpartition("\n---\n")[0]
     about = re.search(r'"([^"]+)"', question)
     who = about[1] if about else ""
-    if "enum" in schema:
-        return json.dumps(_choice(text, schema["enum"]))
     items = schema.get("items", {})
     if "maximum" in items:
         return json.dumps([number for number in links(text, who) if number <= items["maximum"]])
     fields = items.get("properties", {})
+    if "kind" in fields:
+        return json.dumps([{"kind": kind} for kind in kinds(text, who, fields["kind"]["enum"])])
     names = fields.get("name", {}).get("enum", ())
     return json.dumps([_record(one, fields) for one in rounds(text, who) if one["round"] in names])
 
@@ -64,11 +66,13 @@ def _record(one: Found, fields: Mapping[str, Any]) -> Found:
     return {name: known.get(name) for name in fields}
 
 
-def _choice(text: str, choices: Sequence[str]) -> str:
-    """Return the choice of whose kind the text names most things, else the last one."""
-    words = set(re.findall(r"[a-z]+", text.lower()))
+def kinds(text: str, who: str, choices: Sequence[str]) -> list[str]:
+    """Return the choice whose kind most words are of, in what sentences say of this company: none where they
+    say nothing of the kind. Its name says nothing of what it does."""
+    told = [one.replace(who, "") for line in text.splitlines() for one in sentences(line) if _named(one, who)]
+    words = set(re.findall(r"[a-z]+", " ".join(told).lower()))
     scores = [len(words & {*one.split(), *_KINDS.get(one, "").split()}) for one in choices]
-    return choices[scores.index(max(scores))] if max(scores) else choices[-1]
+    return [choices[scores.index(max(scores))]] if max(scores) else []
 
 
 def links(text: str, who: str) -> list[int]:
@@ -79,7 +83,7 @@ def links(text: str, who: str) -> list[int]:
 
 def _named(text: str, who: str) -> bool:
     """Return whether a text holds a name, and not as the beginning of a longer one."""
-    return re.search(rf"\b{re.escape(who)}\b(?! (?!Series|Seed)[A-Z])", text) is not None
+    return re.search(rf"\b{re.escape(who)}\b(?! (?!Series|Seed|USD?\b)[A-Z])", text) is not None
 
 
 def rounds(text: str, who: str) -> list[Found]:
@@ -133,7 +137,7 @@ def _of_sentences(text: str, who: str) -> Iterator[Found]:
     """Yield what sentences about this company say of one round each."""
     lines = (line for line in text.splitlines() if not line.lstrip().startswith("|"))
     for line in lines:
-        for sentence in re.split(r"(?<=[.!?])\s+(?=[A-Z0-9])", line.lstrip("-*# ").strip()):
+        for sentence in sentences(line):
             names = {
                 found for part in re.findall(r"\b(?:Seed|Series [A-Z])\b", sentence) if (found := _name(part))
             }
@@ -151,6 +155,11 @@ def _of_sentences(text: str, who: str) -> Iterator[Found]:
             if sums:
                 one["raised"] = sums[0][0]
             yield one
+
+
+def sentences(line: str) -> list[str]:
+    """Return the sentences of a line, without its bullet or the sign of a head."""
+    return re.split(r"(?<=[.!?])\s+(?=[A-Z0-9$])", line.lstrip("-*# ").strip())
 
 
 def _about(sentence: str, who: str) -> bool:

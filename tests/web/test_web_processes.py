@@ -47,12 +47,13 @@ def easel() -> Easel:
 
 
 @pytest.fixture
-def system(web: Serving, tmp_path: Path, easel: Easel) -> Iterator[System]:
+def system(visit: Visit, web: Serving, tmp_path: Path, easel: Easel) -> Iterator[System]:
     """Give the system whose processes the web app shows."""
     script = Script([DRAW, SEND, "It is **sent**.", *["Yes."] * 9])
     found = System(tmp_path, minds=lambda name: script, devices={"desk": easel}, policy=Rules(), workers=1)
     web.state.extras["desktop"] = Desktop(tmp_path, found)
     yield found
+    visit.page.close()  # it asks again and again, and would be told that there is no such process
     del web.state.extras["desktop"]
     found.close()
 

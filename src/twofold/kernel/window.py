@@ -105,11 +105,15 @@ def _message(page: Page, ram: Ram, beside: Mapping[str, list[Part]], stub: Stub)
             left_out = []
     text = "".join([*pieces, _left(left_out, stub)])
     if page.id in beside:
-        came = "\n".join(
-            f"({part.page.id}, {part.page.kind}) {part.text.strip()}" for part in beside[page.id]
-        )
-        text = f"[From earlier:\n{came}]\n\n{text}"
+        came = [(part.page.id, part.page.kind, part.text.strip()) for part in beside[page.id]]
+        text = below_what_came_back(came, text)
     return {**page.shown(), "content": text}
+
+
+def below_what_came_back(came: Sequence[tuple[str, str, str]], text: str) -> str:
+    """Return a message's text below what came back: (page, kind, text) of each."""
+    told = "\n".join(f"({id}, {kind}) {said}" for id, kind, said in came)
+    return f"[From earlier:\n{told}]\n\n{text}"
 
 
 def _left(out: Sequence[Part], stub: Stub) -> str:
@@ -139,10 +143,13 @@ def _listed(gone: Sequence[Round], stub: Stub, room: int, size: Callable[[str], 
         lines.append(line)
     if not lines or room <= 0:
         return ""
-    return (
-        "\n".join(["[Said earlier, not shown here, kept, and brought back when asked for:", *reversed(lines)])
-        + "]"
-    )
+    return said_earlier(lines[::-1])
+
+
+def said_earlier(lines: Sequence[str]) -> str:
+    """Return the list of what is out of the window, a line each."""
+    told = "\n".join(lines)
+    return f"[Said earlier, not shown here, kept, and brought back when asked for:\n{told}]"
 
 
 def _named(page: Page, stub: Stub) -> str:
