@@ -42,6 +42,7 @@ IMITATED = 128  # examples in a step
 LEARNS = OptimizerConfig(muon_lr=0.02, embedding_lr=0.0133, head_lr=0.002, norm_lr=0.0067)
 # What a round says is mostly chance, so steps go along the gradient: other ones unlearn the marks.
 IMPROVES = OptimizerConfig(plain_lr=1.0)
+DECAY = 0.3  # of the rounds: towards their end the chance in what a round says is to be averaged out
 COLOURS = {"greedy": "#c05621", "sampled": "#2b6cb0"}
 
 
@@ -97,6 +98,7 @@ def life(study: Study, seed: int, console: Console) -> Path:
             model=model, task=study.task, out=folder, seed=seed, time=study.time, rounds=study.rounds,
             imitate=study.imitate, imitate_batch=IMITATED, test_problems=study.tests, eval_every=EVAL_EVERY,
             threads=study.threads, compute="bfloat16", compiled=study.compiled, engine_type="Q8_0",
+            decay=DECAY,
             imitation_optimizer=LEARNS, optimizer=IMPROVES,
         ),
         console=console,

@@ -163,6 +163,13 @@ def test_a_position_and_its_mirror_image_are_one_problem() -> None:
     assert c4._key(a, 1 << 14) != c4._key(a, b)
 
 
+def test_the_teacher_shows_late_boards_of_its_own_games_too() -> None:
+    shown = [game.mine | game.other for game, _ in zip(c4.lessons(0), range(3000), strict=False)]
+    late = [stones for stones in shown if stones.bit_count() >= c4.LATE]
+    assert len(late) > 0.2 * len(shown)
+    assert sum(len(c4.open_columns(stones)) < c4.COLUMNS for stones in late) > 0.5 * len(late)
+
+
 def test_a_column_that_does_not_exist_loses() -> None:
     for problem, _ in zip(c4.problems(0, "train"), range(5), strict=False):
         for answer in ("h", "0", "", "ab", "x", "a b", "1", "A"):

@@ -312,6 +312,12 @@ def test_time_ends_the_rounds(letters, fresh, tmp_path, monkeypatch):
     assert rounds.evaluations(result.folder)[-1]["round"] == result.rounds
 
 
+def test_rates_rise_and_fall_over_the_rounds(letters, fresh, tmp_path):
+    result = improve(settings(fresh, tmp_path / "run", rounds=10, imitate=0, warmup=2, decay=0.4))
+    scales = [r["lr_scale"] for r in records(result.folder) if r["phase"] == "reward"]
+    assert scales == pytest.approx([0.5, 1, 1, 1, 1, 1, 1, 0.75, 0.5, 0.25])
+
+
 def test_without_imitation_or_rounds_there_is_a_table(letters, fresh, tmp_path):
     result = improve(settings(fresh, tmp_path / "run", rounds=0, imitate=0))
     stages = [row["stage"] for row in result.table]

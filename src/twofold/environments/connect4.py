@@ -8,8 +8,9 @@ worth 1, a draw a half; a column that is full or does not exist loses the game.
 The teacher thinks aloud, a word for each column: its letter, and behind it X where its own stone would win, O
 where the other's would, F where the column is full. A model that is to name a column at once has one word of
 a position to learn from; with these it has eight, of which seven follow one rule. Thoughts do not count for
-the result, and a model may do without them. What the teacher shows are positions of any kind, not its own
-games: there hardly anything is ever left to see, since both sides stop each other at once (docs/log.md).
+the result, and a model may do without them. What the teacher shows are mostly positions of random stones and
+not of its own games: there hardly anything is ever left to see, since both sides stop each other at once
+(docs/log.md). But random games end early, so late boards, on which columns are full, are of its own games.
 
 The board is seven words, one a column from left to right, stones from the bottom up: x the model's, o the
 other's, and `-` a column without any. The bars at both ends make all words alike for a tokenizer, which keeps
@@ -34,6 +35,8 @@ NAMES = "abcdefg"
 OPENINGS = (4, 5, 6, 7, 8)  # random stones before the game begins
 SHOWN = range(4, 41)  # random stones in a position that the teacher shows
 SHARE = 0.25  # of the positions of a game of random stones
+LATE = 22  # stones: from here on, positions of the teacher's own games are shown, too
+OWN = 0.3  # of the games that positions are taken from, those that it plays against itself
 _TOPS = tuple(1 << 7 * column + ROWS - 1 for column in range(COLUMNS))
 _TEXT = re.compile(r"\|(?: (?:-|[xo]{1,6})){7} \|")
 _COLUMN = tuple(((1 << ROWS) - 1) << 7 * column for column in range(COLUMNS))
@@ -125,17 +128,21 @@ def _scattered(chance: random.Random, stones: int) -> tuple[int, int]:
 def lessons(seed: int) -> Iterator[Episode]:
     """Return positions in which the teacher shows what it would do, in an endless stream.
 
-    Each game of random stones gives a few: playing one for every position would take most of the time.
+    Each game gives a few: playing one for every position would take most of the time.
     """
     chance = random.Random(f"connect4 lessons {seed}")
     while True:
+        own = chance.random() < OWN
         mover = other = 0
         for stones in range(1, SHOWN.stop):
-            stone = dropped(mover | other, chance.choice(open_columns(mover | other)))
-            mover, other = other, mover | stone
+            if own and stones > max(OPENINGS):
+                column = teacher(mover, other, chance)
+            else:
+                column = chance.choice(open_columns(mover | other))
+            mover, other = other, mover | dropped(mover | other, column)
             if wins(other):
                 break
-            if stones not in SHOWN or chance.random() > SHARE:
+            if stones not in SHOWN or chance.random() > SHARE or (own and stones < LATE):
                 continue
             key = _key(mover, other)
             if split_of(key) == "train":

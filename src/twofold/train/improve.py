@@ -59,7 +59,8 @@ class ImproveConfig:
     steps. `imitate`: so many of the solver's turns are learned first, `imitate_epochs` times over.
     `engine_type`: as what the engine holds the weights while it writes answers. `compiled`: blocks go
     through torch's compiler, which takes half a minute and needs a C++ compiler; worth it in long runs whose
-    turns are of about one length, since each length is compiled anew.
+    turns are of about one length, since each length is compiled anew. `decay`: the share of `rounds` at the
+    end over which rates fall to 0; without a number of rounds there is none.
     """
 
     model: Path
@@ -75,6 +76,7 @@ class ImproveConfig:
     group: int = 8
     updates: int = 1
     warmup: int = 5
+    decay: float = 0.0
     temperature: float = 1.0
     max_tokens: int | None = None
     clip_low: float = 0.2
@@ -101,6 +103,8 @@ class ImproveConfig:
             raise ValueError("problems, updates, test_problems are 1 or more, group 2 or more.")
         if self.imitate < 0 or self.imitate_epochs <= 0 or (self.rounds or 0) < 0 or (self.threads or 1) < 1:
             raise ValueError("imitate and rounds are 0 or more, imitate_epochs above 0, threads 1 or more.")
+        if not 0 <= self.decay <= 1:
+            raise ValueError("decay is a share of the rounds, from 0 to 1.")
         if self.temperature <= 0 or not 0 < self.clip_low < 1 or self.clip_high <= 0 or self.kl < 0:
             raise ValueError("temperature and clip_high are above 0, clip_low in (0, 1), kl 0 or more.")
 

@@ -49,7 +49,7 @@ class RoundPlan:
 
     `imitation`: the schedule of the imitation steps of `imitate_batch` examples, None if there are none.
     A round takes `problems` × `group` attempts. `rounds`: how many, None = as many as `budget_s` seconds
-    allow.
+    allow. Rates rise over `warmup` rounds, and fall to 0 over the last share `decay` of so many rounds.
     """
 
     learning: Learning
@@ -61,6 +61,7 @@ class RoundPlan:
     problems: int
     group: int
     warmup: int
+    decay: float
     max_tokens: int | None
     test_problems: int
     eval_every: int
@@ -74,6 +75,13 @@ class RoundPlan:
     def imitation_steps(self) -> int:
         """How many steps of imitation there are."""
         return self.imitation.steps if self.imitation else 0
+
+    def scale(self, number: int) -> float:
+        """Return the factor on all rates in a round, counted from 0."""
+        rising = (number + 1) / max(1, self.warmup)
+        if self.rounds is None or not self.decay:
+            return min(1.0, rising)
+        return min(1.0, rising, (self.rounds - number) / (self.decay * self.rounds))
 
 
 class Rounds:
@@ -228,7 +236,7 @@ class Rounds:
             attempts = self._attempts()
         tried_s = time.perf_counter() - began
         samples, figures = self._judged(attempts)
-        scale = min(1.0, (self.round + 1) / max(1, self.plan.warmup))
+        scale = self.plan.scale(self.round)
         figures |= self.student.learn(samples, scale, seed=self.plan.seed * 7919 + self.step)
         self._count(samples)
         pace_s = time.perf_counter() - began
