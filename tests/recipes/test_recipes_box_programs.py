@@ -7,9 +7,11 @@ from fractions import Fraction
 
 import box_calls
 import box_data
+import box_recalls
 import box_rounds
 import box_sums
 import box_tools
+import box_unknown
 import box_words
 import pytest
 from box_turns import Talk, right, spelled
@@ -164,3 +166,19 @@ def test_rounding() -> None:
     assert box_sums.rounded("32") == "32"
     assert box_sums.rounded("0.05") == "0.1"
     assert box_sums.rounded("-2.25", 0) == "-2"
+
+
+def test_what_was_said_long_ago_is_recalled_in_the_pagers_words() -> None:
+    talks = some(box_recalls.talk, 200)
+    asked = [talk.messages[-2]["content"] for talk in talks]
+    answers = [talk.messages[-1] for talk in talks]
+    known = [answer["must"] != [box_unknown.NOT_KNOWN] for answer in answers]
+    back = [text.startswith("[From earlier:\n(p") for text in asked]
+    assert 120 < sum(known) < 190
+    assert sum(back) > 100
+    for talk, knows, text, answer in zip(talks, known, asked, answers, strict=True):
+        shown = " ".join(message["content"] for message in talk.messages[:-1])
+        if knows:
+            assert answer["must"][0] in shown
+            assert answer["must"][0] not in PAGER.sub("", text), "the question does not tell"
+        assert right(answer, answer["content"])

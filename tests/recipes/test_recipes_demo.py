@@ -222,6 +222,32 @@ def test_steps_to_learn_from_are_what_a_model_is_shown_in_its_window(tmp_path: P
     assert {message["role"] for message in readings[0]["messages"]} == {"system", "user", "assistant"}
 
 
+def test_parts_of_pages_and_first_steps_are_learned_besides() -> None:
+    tokenizer = load(box()).tokenizer
+    _, whole = next(box_research.studies(3, demo_mind.Window(tokenizer, 2560)))
+    _, some = next(box_research.studies(3, demo_mind.Window(tokenizer, 2560), cuts=12))
+    cuts = some[len(whole) :]
+    assert len(cuts) == 12
+    assert sum(line["messages"][-1]["content"] != "[]" for line in cuts) > 6
+    for line in cuts:
+        asked, said = (message["content"] for message in line["messages"][1:])
+        assert len(asked) < 1500
+        assert "http" not in asked
+        for found in json.loads(said):  # nothing but what is there
+            assert found.get("name", found.get("kind")) is not None
+            assert "name" not in found or found["name"] in asked
+    rng = random.Random(0)
+    firsts = [box_research.first(rng, "1. Pledge.\n2. Search.") for _ in range(20)]
+    for line in firsts:
+        system, wish, call = line["messages"]
+        assert system["content"] == "1. Pledge."
+        who = demo_mind.company(wish["content"])
+        (made,) = call["tool_calls"]
+        assert made["name"] == "pledge"
+        assert f"q={who.replace(' ', '+')}+funding" in json.dumps(made)
+    assert len({line["messages"][1]["content"] for line in firsts}) == 20
+
+
 def test_the_check_asks_each_step_and_judges() -> None:
     some = box_check.on_the_kernel(load(box()).tokenizer, 2560, 1)
     groups = {item.group.removeprefix(f"{box_check.KERNEL}, ") for item in some}
