@@ -86,12 +86,18 @@ def test_other_processors_builds(flags: tuple[str, ...], tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("cpu", ["cortex-a72", "max"])  # a Raspberry Pi 4, and an Arm with dot products
-def test_arm(cpu: str, tmp_path: Path) -> None:
-    compiler, emulator = shutil.which("aarch64-linux-gnu-gcc"), shutil.which("qemu-aarch64")
-    if not compiler or not emulator:
-        pytest.skip("needs aarch64-linux-gnu-gcc and qemu-aarch64")
+@pytest.mark.parametrize("compiler", ["aarch64-linux-gnu-gcc", "clang --target=aarch64-linux-gnu"])
+def test_arm(compiler: str, cpu: str, tmp_path: Path) -> None:
+    emulator, needed = shutil.which("qemu-aarch64"), ("aarch64-linux-gnu-gcc", compiler.split()[0])
+    if not emulator or not all(map(shutil.which, needed)):
+        pytest.skip(f"needs {compiler} and qemu-aarch64")
     out = tmp_path / "run"
-    command = [compiler, "-O1", "-static", str(library.source()), "-o", str(out), "-lm", "-lpthread"]
+    flags = ["-O1", "-static", "-Wall", "-Werror"]
+    if (
+        compiler != needed[0] and cpu == "max"
+    ):  # clang had no functions for other processors before version 16
+        flags.append("-march=armv8.2-a+dotprod")
+    command = [*compiler.split(), *flags, str(library.source()), "-o", str(out), "-lm", "-lpthread"]
     subprocess.run(command, check=True)
     path = saved(random_model("qwen3"), tmp_path, "Q8_0")
     options = [str(path), "-p", "The cat", "-n", "20", "--temp", "0"]

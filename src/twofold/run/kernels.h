@@ -128,7 +128,11 @@ static void quantise(const float *x, long n, int tile, int32_t *to) { /* a token
         to[12 * tile] = as_bits(scale * (left + right));
     }
 }
+#ifdef __clang__ /* only what is unrolled to its end lies in registers */
+#define UNROLL _Pragma("clang loop unroll(full)") for
+#else
 #define UNROLL _Pragma("GCC unroll 16") for
+#endif
 #define EACH_TOKEN UNROLL (int t = 0; t < n; t++)
 #define A_TILE(NAME, KIND, N) case KIND * 16 + N: NAME##_tile(KIND, N, w, x, blocks, y); break;
 #define TILES(NAME, KIND) A_TILE(NAME, KIND, 1) A_TILE(NAME, KIND, 4) A_TILE(NAME, KIND, TILE)
@@ -201,12 +205,15 @@ KERNEL(avx2, __attribute__((target("avx2,fma,f16c"))), 32, 1, DOT_256, HALVES_25
 #define PAUSE __asm__ volatile("yield")
 #define HALVES_128(s) (F)vcvt_f32_f16((float16x4_t)(s))
 #define DOT_128(acc, q, a) vdotq_s32((int32x4_t)(acc), (int8x16_t)(q), vreinterpretq_s8_s32(vdupq_n_s32(a)))
-KERNEL(dotprod, __attribute__((target("arch=armv8.2-a+dotprod"))), 16, 1, DOT_128, HALVES_128)
-#ifdef __linux__
-#include <sys/auxv.h>
-#define KERNELS TRY(dotprod, 1, NATIVE || getauxval(AT_HWCAP) & HWCAP_ASIMDDP)
-#else
+#if NATIVE
+KERNEL(dotprod, , 16, 1, DOT_128, HALVES_128)
 #define KERNELS TRY(dotprod, 1, 1)
+#elif !defined(__linux__) || (defined(__clang__) && __clang_major__ < 16) /* older ones: in all of a file or nowhere */
+#define KERNELS
+#else
+#include <sys/auxv.h>
+KERNEL(dotprod, __attribute__((target("arch=armv8.2-a+dotprod"))), 16, 1, DOT_128, HALVES_128)
+#define KERNELS TRY(dotprod, 1, getauxval(AT_HWCAP) & HWCAP_ASIMDDP)
 #endif
 #else
 #define PAUSE (void)0
