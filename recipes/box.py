@@ -67,7 +67,6 @@ class Life:
 
     `flops`: for all stages together. `window`: of the model that ships, in tokens; that of `shape` is the
     rows' in pretraining, which costs less. `start`: the finished base of an earlier life, to go on from.
-    `tuned`: of this life, tuned before, to be tuned further. `demo`: the demo's share of that tuning.
     """
 
     data: Path
@@ -89,8 +88,6 @@ class Life:
     eager: bool = False
     remix: bool = False
     start: Path | None = None
-    tuned: Path | None = None
-    demo: float | None = None
     until: str = STAGES[-1]
 
     @property
@@ -216,7 +213,7 @@ def take_turns(life: Life, base: Path, console: Console) -> Path:
     if (folder / "recipe.toml").exists():
         return resume(folder, console=console).folder
     wide = life.work / "wide.gguf"
-    parent = open_parent(life.tuned or base)
+    parent = open_parent(base)
     save_gguf(
         dataclasses.replace(parent, config=dataclasses.replace(parent.config, context=life.window)),
         wide,
@@ -228,15 +225,15 @@ def take_turns(life: Life, base: Path, console: Console) -> Path:
         life.work / "research", parent.tokenizer, window=life.window, steps=life.research
     )
     prose = prepare(built(life).text, life.work / "prose", tokenizer=parent.tokenizer)
-    weights = box_data.weights([*(path.stem for path in found), "text"], life.demo)
-    tokens = int(weights["text"] / sum(weights.values()) * steps * rows * life.window)
+    weights = [box_data.WEIGHTS[path.stem] for path in found]
+    share = box_data.WEIGHTS["text"] / (sum(weights) + box_data.WEIGHTS["text"])
+    tokens = int(share * steps * rows * life.window)
     found.append(
         box_stream.text_for_tuning(life.work / "text", prose, tokens, window=life.window, seed=steps).folder
     )
-    files = {path.stem: path for path in found}
     config = FinetuneConfig(
-        model=wide, data=tuple(map(str, files.values())), out=folder, name="twofold-box",
-        weights=tuple(weights[name] for name in files), steps=steps, batch=rows, patience=0,
+        model=wide, data=tuple(map(str, found)), out=folder, name="twofold-box",
+        weights=(*weights, box_data.WEIGHTS["text"]), steps=steps, batch=rows, patience=0,
         eval_every=0, sample_every=0, device=life.device, threads=life.threads, compiled=life.compiled,
         file_type="F32", guard=GuardConfig(window=0),  # a row of prose among calls is no accident either
     )  # fmt: skip
@@ -297,8 +294,6 @@ def options() -> Life:
     add("--until", choices=STAGES, default=STAGES[-1], help="stop after this stage")
     add("--remix", action="store_true", help="write the last part of the stream anew, with today's talk")
     add("--start", type=Path, help="the finished base of an earlier life (RUNS/base), to go on from")
-    add("--tuned", type=Path, help="this life's model as tuned before (RUNS/tuned), to be tuned further")
-    add("--demo", type=float, help="share of the talk's demo in tuning (default: box_data.WEIGHTS)")
     add("--eager", action="store_true", help="do not compile (compiling pays in runs of ten minutes)")
     add("--vocab", type=int, default=8192, help="size of the vocabulary (%(default)s)")
     add("--tiers", default="1,2,4", help="of the prose to read (%(default)s)")
@@ -323,7 +318,7 @@ def options() -> Life:
     if said.time is not None:
         flops = kept_flops(said.work / "budget.json", said.time, said.device, said.threads)
     same = ("data", "out", "work", "shards", "talks", "research", "device", "threads", "rows", "steps")
-    also = ("eager", "prefer", "rounds", "remix", "until", "window", "start", "tuned", "demo")
+    also = ("eager", "prefer", "rounds", "remix", "until", "window", "start")
     return Life(
         **{name: getattr(said, name) for name in (*same, *also)},
         tiers=box_data.numbers(said.tiers), flops=flops, shape=shape,

@@ -221,7 +221,7 @@ def how_to_repeat(life: Any, stages: list[str]) -> dict[str, Any]:
     settings = {
         field.name: getattr(life, field.name)
         for field in dataclasses.fields(life)
-        if field.name not in ("data", "out", "work", "until", "remix", "shape", "start", "tuned")
+        if field.name not in ("data", "out", "work", "until", "remix", "shape", "start")
     }
     return {
         "script": "recipes/box.py",
@@ -229,7 +229,6 @@ def how_to_repeat(life: Any, stages: list[str]) -> dict[str, Any]:
         "data_sha256": {path.name: sha256(path) for path in files},
         "plans": {stage: read_recipe(life.work / stage).plan for stage in stages},
         "earlier_bases": [recipe.plan for recipe in earlier(life.start)],
-        "earlier_tuning": read_recipe(life.tuned).plan if life.tuned else None,
     }
 
 

@@ -58,7 +58,6 @@ WEIGHTS = {
     "calls": 0.053, "sums": 0.038, "rounds": 0.05, "passages": 0.045, "unknown": 0.053, "thinking": 0.023,
     "chats": 0.045, "devices": 0.041, "recalls": 0.04, "plans": 0.115, "readings": 0.22, "text": 0.15,
 }  # fmt: skip
-DEMO = ("plans", "readings")  # of these, the talk's demo on the kernel
 # Programs that write conversations, and how many of them for each one of small talk.
 PROGRAMS: dict[str, tuple[Callable[[random.Random, Side], Talk], float]] = {
     "calls": (box_calls.talk, 0.6), "sums": (box_sums.talk, 0.6), "rounds": (box_rounds.talk, 0.3),
@@ -131,18 +130,6 @@ def once(done: Path, settings: dict[str, Any], make: Callable[[], Any]) -> Any:
     made = make()
     write_text(done, json.dumps({"settings": settings, "made": made}, indent=1) + "\n")
     return made
-
-
-def weights(names: Iterable[str], demo: float | None = None) -> dict[str, float]:
-    """Return the weights of these kinds in tuning. `demo`: the share of the talk's demo, if not the usual."""
-    found = {name: WEIGHTS[name] for name in names}
-    usual = sum(found[name] for name in DEMO if name in found) / sum(found.values())
-    if demo is None or not 0 < usual < 1:
-        return found
-    return {
-        name: weight * (demo / usual if name in DEMO else (1 - demo) / (1 - usual))
-        for name, weight in found.items()
-    }
 
 
 def researched(folder: Path, tokenizer: Tokenizer, *, window: int, steps: int = STEPS) -> list[Path]:

@@ -122,12 +122,6 @@ def test_build(data: Path, tmp_path: Path) -> None:
     talks = {
         path.stem: [c.messages for c in conversations(path)] for path in sorted(made.talk.glob("*.jsonl"))
     }
-    more = box_data.weights(box_data.WEIGHTS, 0.6)
-    assert sum(more[name] for name in box_data.DEMO) == pytest.approx(0.6 * sum(more.values()))
-    assert more["own"] / more["calls"] == pytest.approx(box_data.WEIGHTS["own"] / box_data.WEIGHTS["calls"])
-    assert box_data.weights(["own", "calls"], 0.6) == {
-        name: box_data.WEIGHTS[name] for name in ("own", "calls")
-    }
     assert set(talks) == set(box_data.WEIGHTS) - {"plans", "readings", "text"}  # these need a tokenizer
     assert len(talks["own"]) == 50
     assert {m[1]["content"] for m in talks["fables"]} == {"A Fox saw grapes."}

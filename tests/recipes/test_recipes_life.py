@@ -15,7 +15,6 @@ import box_card
 import box_check
 import box_data
 import nano
-import numpy as np
 import zstandard
 from box_turns import spelled
 from rich.console import Console
@@ -75,13 +74,6 @@ def test_box_lives_up_to_a_stage_and_goes_on_from_there(life: box.Life, tmp_path
     assert recipe.plan["steps"] == life.tuning()[0]
     assert recipe.plan["context"] == life.window == 2560
     assert load(tmp_path / "work/tuned/model.gguf").config.context == 2560
-    for name in ("base", "data"):
-        shutil.copytree(tmp_path / "work" / name, tmp_path / "more" / name)
-    shutil.copy(tmp_path / "work/tokenizer.json", tmp_path / "more")
-    more = dataclasses.replace(life, work=tmp_path / "more", tuned=tmp_path / "work/tuned", demo=0.5)
-    assert box.live(more, console) is None
-    first, again = load(tmp_path / "work/tuned/model.gguf"), load(tmp_path / "more/wide.gguf")
-    assert all(np.array_equal(first.tensors[name], again.tensors[name]) for name in first.tensors)
 
 
 def test_a_budget_is_shared_by_the_stages(life: box.Life) -> None:
