@@ -79,16 +79,19 @@ def studies(
                 continue
             steps = [one for one in mind.spoken if one["schema"] is None and founded(one)]
             read = [one for one in mind.spoken if one["schema"] is not None]
-            told = [one for one in read if one["text"] != "[]"]
-            some = rng.sample(told, min(READINGS - 1, len(told)))
-            some += rng.sample(silent := [one for one in read if one["text"] == "[]"], min(1, len(silent)))
-            pages = [one for one in read if isinstance(one["schema"]["items"].get("properties"), dict)]
-            small = [cut(rng, rng.choice(pages)) for _ in range(2 * cuts)]
-            small.sort(key=lambda one: one["text"] == "[]")  # those that say nothing are few
-            some += small[:cuts]
             right = {spelled(one["text"], one["calls"]) for one in steps}
             lines = [record(one, window, right) for one in steps]
-            yield lines, [record(one, window) for one in some]
+            yield lines, [record(one, window) for one in chosen(rng, read, cuts)]
+
+
+def chosen(rng: random.Random, read: Sequence[dict[str, Any]], cuts: int) -> list[dict[str, Any]]:
+    """Return some of a study's readings, one of which found nothing, and so many parts of them."""
+    told, silent = ([one for one in read if (one["text"] != "[]") == says] for says in (True, False))
+    pages = [one for one in read if "properties" in one["schema"]["items"]]  # but for lists of links
+    parts = [cut(rng, rng.choice(pages)) for _ in range(2 * cuts)]
+    parts.sort(key=lambda one: one["text"] == "[]")
+    some = rng.sample(told, min(READINGS - 1, len(told))) + rng.sample(silent, min(1, len(silent)))
+    return some + parts[:cuts]
 
 
 def first(rng: random.Random, instructions: str, side: company_site.Side = "train") -> Record:
@@ -98,14 +101,11 @@ def first(rng: random.Random, instructions: str, side: company_site.Side = "trai
     task = company_site.request(rng, side, who, rng.randint(2021, 2031))
     task += f" Search at http://127.0.0.1:{rng.randint(1024, 65535)}."
     call, arguments = next(demo_mind.study(task))
+    calls = by_alphabet([{"name": call, "arguments": arguments}])
     messages: list[Record] = [
         {"role": "system", "content": instructions.partition("\n2.")[0]},
         {"role": "user", "content": task},
-        {
-            "role": "assistant",
-            "content": "",
-            "tool_calls": by_alphabet([{"name": call, "arguments": arguments}]),
-        },
+        {"role": "assistant", "content": "", "tool_calls": calls},
     ]
     return {"messages": messages}
 
