@@ -104,6 +104,19 @@ def test_no_is_no_and_what_is_said_is_heard(visit: Any, system: System, easel: E
     page.get_by_text("Ended: killed").wait_for()
 
 
+def test_children_stand_behind_their_parent(visit: Any, system: System) -> None:
+    pid = spawned(system)
+    child = system.spawn(Program(message="Read the page."), parent=pid)
+    system.run(seconds=20)
+    page = visit.open("processes")
+    listed = page.get_by_role("navigation", name="Processes")
+    listed.get_by_text("1 child", exact=False).wait_for()
+    assert listed.get_by_text("Read the page.").count() == 0
+    visit.open(f"processes/{child}")
+    listed.get_by_text("Read the page.").wait_for()
+    assert f"child of {pid}" in listed.inner_text()
+
+
 def test_a_fork_goes_on_from_any_event(visit: Any, system: System) -> None:
     pid = spawned(system)
     page = visit.open(f"processes/{pid}")
