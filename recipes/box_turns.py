@@ -38,8 +38,7 @@ class Talk:
     def conversation(self) -> Conversation:
         """Return the conversation as it is learned from. Raises BadFileError when it is none."""
         plain = [
-            {key: value for key, value in message.items() if key not in OWN_KEYS}
-            | ({"tool_calls": by_alphabet(message["tool_calls"])} if message.get("tool_calls") else {})
+            {key: by_alphabet(value) for key, value in message.items() if key not in OWN_KEYS}
             for message in self.messages
         ]
         tools = [*self.schemas, *schemas(self.tools)]
@@ -47,10 +46,10 @@ class Talk:
         return check(record, self.ability, self.ability)
 
 
-def by_alphabet(calls: Any) -> Any:
-    """Return calls with their arguments in the order in which a process is shown them again: that of the
-    journal. A small model that learns one order does not lose its way in another."""
-    return json.loads(json.dumps(calls, sort_keys=True))
+def by_alphabet(value: Any) -> Any:
+    """Return what a message holds, calls with their arguments in the order in which a process is shown them
+    again: that of the journal. A small model that learns one order does not lose its way in another."""
+    return json.loads(json.dumps(value, sort_keys=True))
 
 
 def user(text: str) -> Message:
