@@ -8,6 +8,7 @@
 # beside what is there go into the environment's folder `nanochat`; nanochat itself is a checkout.
 #
 #   BENCH_VENV=DIR                 another place for the environment
+#   CMAKE_ARGS=-DGGML_NATIVE=OFF...  more for cmake, after what is set here
 #   CMAKE_BUILD_PARALLEL_LEVEL=1   leave the other cores alone while it builds (twice ten to thirty minutes)
 set -eu
 
@@ -70,9 +71,11 @@ if [ -n "$missing" ]; then
     fi
     # One file each, without libraries to find and load: that is how they start fastest. What they have for
     # the web (pages, TLS) is left out.
+    # shellcheck disable=SC2086 (a list)
     "$cmake" -S "$work"/llama_cpp_python-*/vendor/llama.cpp -B "$work/build" -DCMAKE_BUILD_TYPE=Release \
         -DGGML_NATIVE=ON -DBUILD_SHARED_LIBS=OFF -DLLAMA_OPENSSL=OFF -DLLAMA_BUILD_TESTS=OFF \
-        -DLLAMA_BUILD_EXAMPLES=OFF -DLLAMA_BUILD_APP=OFF -DLLAMA_BUILD_UI=OFF -DLLAMA_USE_PREBUILT_UI=OFF
+        -DLLAMA_BUILD_EXAMPLES=OFF -DLLAMA_BUILD_APP=OFF -DLLAMA_BUILD_UI=OFF -DLLAMA_USE_PREBUILT_UI=OFF \
+        ${CMAKE_ARGS:-}
     # shellcheck disable=SC2086 (a list of names)
     CMAKE_BUILD_PARALLEL_LEVEL="${CMAKE_BUILD_PARALLEL_LEVEL:-$(getconf _NPROCESSORS_ONLN)}" \
         "$cmake" --build "$work/build" --target $missing

@@ -55,8 +55,8 @@ TABLES = ("cia-factbook",)  # lists of figures, which are no prose
 # How much of what is read in tuning is of each kind.
 WEIGHTS = {
     "own": 0.07, "fables": 0.004, "dictionary": 0.011, "reading": 0.015, "trivia": 0.004, "questions": 0.023,
-    "calls": 0.053, "sums": 0.038, "rounds": 0.05, "passages": 0.045, "unknown": 0.053, "thinking": 0.023,
-    "chats": 0.045, "devices": 0.041, "recalls": 0.04, "plans": 0.115, "readings": 0.22, "text": 0.15,
+    "calls": 0.053, "sums": 0.038, "rounds": 0.05, "passages": 0.055, "unknown": 0.053, "thinking": 0.023,
+    "chats": 0.045, "devices": 0.041, "recalls": 0.04, "plans": 0.095, "readings": 0.23, "text": 0.15,
 }  # fmt: skip
 # Programs that write conversations, and how many of them for each one of small talk.
 PROGRAMS: dict[str, tuple[Callable[[random.Random, Side], Talk], float]] = {

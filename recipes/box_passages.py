@@ -16,7 +16,7 @@ from box_turns import Message, Talk, roughly, says, user
 from box_words import Side, company, expand, made_word, name, town, wordings
 
 NOT_SAID = "The text does not say."
-MISSING = 0.25  # share of questions whose answer is not in the passage
+MISSING = 0.4  # share of questions whose answer is not in the passage
 
 
 class Fact(NamedTuple):

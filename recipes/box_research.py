@@ -9,7 +9,8 @@ runs the researcher app on the real kernel, with the real devices and policy, by
 - `plans.jsonl`: a step of a study, after what the pager had in the window then, the tools told in short; and
   for other wishes the first step alone, after little else, as that is where names are copied from a wish;
 - `readings.jsonl`: what the reader in quarantine was asked about a page, and the JSON it gave; and the same
-  of some of the page's sentences or rows only, which is as much to learn in fewer tokens.
+  of some of the page's sentences, rows or links only, which is as much to learn in fewer tokens. Many of
+  these ask about another company that the page names, since the name is to say which sentences count.
 
 What was said before in the same study is learned, too, where the window still shows it and all that it names;
 the rest is there to be read, and has weight 0 (tokens/conversation.py). A step whose answer is learned in a
@@ -52,12 +53,15 @@ from twofold.tokens.conversation import check
 
 READINGS = 10  # of one study at most, of whole pages, one of them of a page that says nothing
 CUTS = 10  # of one study, of pages of which little is left
+TURNED = 0.5  # of the cuts that name another company, asked about that one
 FIRSTS = 3  # for each study, of wishes about companies that no site is about
 MOST_KEPT = 4  # pieces of a page in a cut
 CONTEXT = 2560
 TRIES = 4  # sites
 _NAMES = re.compile(r"\bv\d+\b")
 _ADDRESS = re.compile(r"(\[\d+\] )?http")
+_LINK = re.compile(r"(?m)^\d+\. (.+) \[\d+\]$")
+_ROUND = re.compile(r"\b(?:Seed|Series [A-Z])\b")
 Record = dict[str, Any]
 
 
@@ -81,17 +85,24 @@ def studies(
             read = [one for one in mind.spoken if one["schema"] is not None]
             right = {spelled(one["text"], one["calls"]) for one in steps}
             lines = [record(one, window, right) for one in steps]
-            yield lines, [record(one, window) for one in chosen(rng, read, cuts)]
+            names = [one.name for one in site.companies]
+            yield lines, [record(one, window) for one in chosen(rng, read, names, cuts)]
 
 
-def chosen(rng: random.Random, read: Sequence[dict[str, Any]], cuts: int) -> list[dict[str, Any]]:
-    """Return some of a study's readings, one of which found nothing, and so many parts of them."""
+def chosen(
+    rng: random.Random, read: Sequence[dict[str, Any]], names: Sequence[str], cuts: int
+) -> list[dict[str, Any]]:
+    """Return some of a study's readings, one of which found nothing, and so many parts of them, with half as
+    many lists of links. `names`: of the companies that the site knows."""
     told, silent = ([one for one in read if (one["text"] != "[]") == says] for says in (True, False))
-    pages = [one for one in read if "properties" in one["schema"]["items"]]  # but for lists of links
-    parts = [cut(rng, rng.choice(pages)) for _ in range(2 * cuts)]
-    parts.sort(key=lambda one: one["text"] == "[]")
     some = rng.sample(told, min(READINGS - 1, len(told))) + rng.sample(silent, min(1, len(silent)))
-    return some + parts[:cuts]
+    pages = [one for one in read if "properties" in one["schema"]["items"]]
+    parts = [cut(rng, rng.choice(pages)) for _ in range(2 * cuts)]
+    parts = [turned(rng, one, names) if rng.random() < TURNED else one for one in parts]
+    parts.sort(key=lambda one: one["text"] == "[]")
+    lists = [one for one in read if one not in pages and len(_LINK.findall(_asked(one))) > 1]
+    links = [linked(rng, rng.choice(lists), names) for _ in range(cuts // 2 if lists else 0)]
+    return some + parts[:cuts] + links
 
 
 def first(rng: random.Random, instructions: str, side: company_site.Side = "train") -> Record:
@@ -113,8 +124,7 @@ def first(rng: random.Random, instructions: str, side: company_site.Side = "trai
 def cut(rng: random.Random, spoken: Mapping[str, Any]) -> dict[str, Any]:
     """Return a reading of a few pieces of its page, sentences or rows of the table below their head, with
     what the rules find in them."""
-    *before, asked = spoken["messages"]
-    question, _, rest = str(asked["content"]).partition("\n\n")
+    question, _, rest = _asked(spoken).partition("\n\n")
     head, *body = rest.rpartition("\n---\n")[0].split("\n")
     rows = [line for line in body if line.startswith("|")]
     plain = [line for line in body if line and line not in rows and not _ADDRESS.match(line)]
@@ -123,8 +133,47 @@ def cut(rng: random.Random, spoken: Mapping[str, Any]) -> dict[str, Any]:
     found = [one for one in told if one in kept]
     if kept & {*rows}:
         found += ["", *rows[:2], *(row for row in rows[2:] if row in kept)]
-    text = "\n".join([question, "", head, *found, "---", question])
-    messages = [*before, {**asked, "content": text}]
+    return _reading(spoken, question, [head, *found])
+
+
+def turned(rng: random.Random, spoken: dict[str, Any], names: Sequence[str]) -> dict[str, Any]:
+    """Return a reading with its question asked about another company that the text names; as it is where
+    there is none, or where a round is told of without a name."""
+    question, _, rest = _asked(spoken).partition("\n\n")
+    lines = rest.rpartition("\n---\n")[0].split("\n")
+    told = [one for line in lines for one in demo_reader.sentences(line)]
+    whose = {one: [who for who in names if demo_reader.named(one, who)] for one in told}
+    others = sorted({who for found in whose.values() for who in found if f'"{who}"' not in question})
+    owned = all(whose[one] for one in told if _ROUND.search(one))
+    if not others or not owned or any(line.startswith("|") for line in lines):
+        return spoken
+    return _reading(spoken, _about(question, rng.choice(others)), lines)
+
+
+def linked(rng: random.Random, spoken: dict[str, Any], names: Sequence[str]) -> dict[str, Any]:
+    """Return a reading of some of a list's links in any order, about a company that they name."""
+    question, _, rest = _asked(spoken).partition("\n\n")
+    titles = _LINK.findall(rest)
+    some = rng.sample(titles, rng.randint(2, len(titles)))
+    lines = [f"{number}. {title} [{number + 1}]" for number, title in enumerate(some, 1)]
+    found = [who for title in some for who in names if demo_reader.named(title, who)]
+    who = rng.choice(found or [*names])
+    return _reading(spoken, _about(question, who), [rest.partition("\n")[0], *lines])
+
+
+def _asked(spoken: Mapping[str, Any]) -> str:
+    return str(spoken["messages"][-1]["content"])
+
+
+def _about(question: str, who: str) -> str:
+    """Return a question with another company's name in it."""
+    return re.sub(r'"[^"]+"', f'"{who}"', question)
+
+
+def _reading(spoken: Mapping[str, Any], question: str, lines: Sequence[str]) -> dict[str, Any]:
+    """Return a reading of other lines, with what the rules find in them."""
+    *before, asked = spoken["messages"]
+    messages = [*before, {**asked, "content": "\n".join([question, "", *lines, "---", question])}]
     return {**spoken, "messages": messages, "text": demo_reader.answer(messages, spoken["schema"])}
 
 

@@ -69,7 +69,7 @@ def _record(one: Found, fields: Mapping[str, Any]) -> Found:
 def kinds(text: str, who: str, choices: Sequence[str]) -> list[str]:
     """Return the choice whose kind most words are of, in what sentences say of this company: none where they
     say nothing of the kind. Its name says nothing of what it does."""
-    told = [one.replace(who, "") for line in text.splitlines() for one in sentences(line) if _named(one, who)]
+    told = [one.replace(who, "") for line in text.splitlines() for one in sentences(line) if named(one, who)]
     words = set(re.findall(r"[a-z]+", " ".join(told).lower()))
     scores = [len(words & {*one.split(), *_KINDS.get(one, "").split()}) for one in choices]
     return [choices[scores.index(max(scores))]] if max(scores) else []
@@ -78,10 +78,10 @@ def kinds(text: str, who: str, choices: Sequence[str]) -> list[str]:
 def links(text: str, who: str) -> list[int]:
     """Return the numbers of the links that stand behind a company's name."""
     found = re.findall(r"(?m)^(.*?)\s\[(\d+)\]", text)
-    return [int(number) for title, number in found if _named(title, who)]
+    return [int(number) for title, number in found if named(title, who)]
 
 
-def _named(text: str, who: str) -> bool:
+def named(text: str, who: str) -> bool:
     """Return whether a text holds a name, and not as the beginning of a longer one."""
     return re.search(rf"\b{re.escape(who)}\b(?! (?!Series|Seed|USD?\b)[A-Z])", text) is not None
 
@@ -164,7 +164,7 @@ def sentences(line: str) -> list[str]:
 
 def _about(sentence: str, who: str) -> bool:
     """Return whether a sentence is about this company: it names it, or no other name at all."""
-    return _named(sentence, who) or re.search(r"\b[A-Z][\w-]+", _PLAIN.sub("", sentence)) is None
+    return named(sentence, who) or re.search(r"\b[A-Z][\w-]+", _PLAIN.sub("", sentence)) is None
 
 
 def amounts(text: str) -> list[tuple[float, int]]:

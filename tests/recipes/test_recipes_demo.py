@@ -226,13 +226,19 @@ def test_parts_of_pages_and_first_steps_are_learned_besides() -> None:
     tokenizer = load(box()).tokenizer
     _, whole = next(box_research.studies(3, demo_mind.Window(tokenizer, 2560)))
     _, some = next(box_research.studies(3, demo_mind.Window(tokenizer, 2560), cuts=12))
-    cuts = some[len(whole) :]
+    cuts, lists = some[len(whole) : -6], some[-6:]
     assert len(cuts) == 12
+    for line in lists:
+        asked, said = (message["content"] for message in line["messages"][1:])
+        (who,) = set(re.findall(r'"([^"]+)"', asked))
+        titles = dict(re.findall(r"(?m)^\d+\. (.+) \[(\d+)\]$", asked))
+        assert json.loads(said) == [int(at) for title, at in titles.items() if demo_reader.named(title, who)]
+    assert len({re.findall(r'"([^"]+)"', line["messages"][1]["content"])[0] for line in lists}) > 1
     assert sum(line["messages"][-1]["content"] != "[]" for line in cuts) > 6
     for line in cuts:
         asked, said = (message["content"] for message in line["messages"][1:])
         assert len(asked) < 1500
-        assert "http" not in asked
+        assert not re.search(r"(?m)^(\[\d+\] )?http", asked), "lists of addresses stay out"
         for found in json.loads(said):  # nothing but what is there
             assert found.get("name", found.get("kind")) is not None
             assert "name" not in found or found["name"] in asked
@@ -246,6 +252,30 @@ def test_parts_of_pages_and_first_steps_are_learned_besides() -> None:
         assert made["name"] == "pledge"
         assert f"q={who.replace(' ', '+')}+funding" in json.dumps(made)
     assert len({line["messages"][1]["content"] for line in firsts}) == 20
+
+
+def reading(*lines: str, schema: dict[str, object]) -> dict[str, object]:
+    question = 'Which funding rounds of "Ala" does the text tell of?'
+    asked = "\n".join([question, "", "--- v1", *lines, "---", question])
+    return {"messages": [{"role": "user", "content": asked}], "schema": schema, "text": "?", "calls": []}
+
+
+def test_the_same_text_is_read_for_another_company_where_its_rounds_have_names() -> None:
+    rounds = {"type": "string", "enum": ["Seed", "Series A"]}
+    schema = {"items": {"properties": {"name": rounds, "raised": {}}}}
+    told = ("Ala raised $2m in its Seed.", "Boro raised $3m in its Series A.")
+    one = box_research.turned(random.Random(0), reading(*told, schema=schema), ["Ala", "Boro", "Cos"])
+    assert one["text"] == '[{"name": "Series A", "raised": 3.0}]'
+    asked = one["messages"][0]["content"]
+    assert asked.startswith('Which funding rounds of "Boro" does')
+    assert asked.count('"Boro"') == 2
+    assert "\n".join(told) in asked
+    assert '"Ala"' not in asked
+    for line in ("It raised $5m in its Seed.", "| Seed | 5 |"):  # whose is it?
+        same = reading(*told, line, schema=schema)
+        assert box_research.turned(random.Random(0), same, ["Ala", "Boro"]) is same
+    alone = reading(told[0], schema=schema)
+    assert box_research.turned(random.Random(0), alone, ["Ala", "Boro"]) is alone
 
 
 def test_the_check_asks_each_step_and_judges() -> None:
