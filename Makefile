@@ -80,7 +80,7 @@ bench: $(ALL) ## compare with rivals: every benchmark in benchmarks/, in turn (t
 	    echo "== $$script"; $(BIN)/python "$$script" || exit 1; \
 	done
 
-bench-improve: $(ALL) ## what time and rewards bring: three seeds of six minutes and of half an hour; goes on by the same command
+bench-improve: $(ALL) ## what time and rewards bring: three seeds each of two studies, about an hour; goes on by the same command
 	@$(BIN)/python recipes/time_for_accuracy.py --seeds 3 --out runs/time-for-accuracy
 	@$(BIN)/python recipes/pass_the_teacher.py --seeds 3 --out runs/pass-the-teacher
 

@@ -5,8 +5,9 @@
 For each seed a fresh model of half a million parameters learns connect four: first from a teacher who looks
 one stone ahead and says what it sees, then from playing against that teacher, where only the result of a game
 counts. It is tested on starting positions that it never trains on. The same command after a crash or Ctrl-C
-goes on. At the end `curve.png` and `table.md` lie in --out, and the table is printed. A seed takes about half
-an hour; so many rounds rather than so much time make the figures those of any machine.
+goes on. At the end `curve.png` and `table.md` lie in --out, and the table is printed. A seed takes some
+ten minutes of a core with AMX, longer of others; the figures do not depend on the machine's speed, as there
+are so many rounds and not so much time.
 
 What it shows: imitation cannot get past the teacher, because the teacher's moves are all that it learns; a
 reward can, because the game says which moves were good, whoever made them. Any other task of
