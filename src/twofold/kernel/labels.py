@@ -231,7 +231,8 @@ class Labels:
 
 
 def wordings(question: str) -> list[str]:
-    """Return ways in which people type the same question: without capitals, without the mark, more politely.
+    """Return ways in which people type the same question: without capitals, without the mark, more
+    politely, with a word behind it.
 
     A correction that is learned in one spelling only would be forgotten in the next.
     """
@@ -242,6 +243,7 @@ def wordings(question: str) -> list[str]:
         question, bare, question.lower(), bare.lower(), f"Please tell me: {question}", f"Hey, {first}{mark}",
         f"I have a question. {question}", f"One question: {question}", f"{bare}, please{mark}",
         f"And {first}{mark}", f"So, {first}{mark}", f"Hello! {question}",
+        f"{question} Thanks.", f"{question} Can you tell me?",
     ]  # fmt: skip
     return list(dict.fromkeys(text for text in found if text))
 
