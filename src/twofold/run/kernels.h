@@ -133,6 +133,15 @@ static void quantise(const float *x, long n, int tile, int32_t *to) { /* a token
 #else
 #define UNROLL _Pragma("GCC unroll 16") for
 #endif
+/* How many bytes ahead weights are asked for where memory is waited for: Intel's processors decode 5 to 20 % faster by
+ * it, AMD's as much slower. */
+static int ahead;
+#if defined(__x86_64__)
+__attribute__((constructor)) static void look_ahead(void) {
+    __builtin_cpu_init();
+    if (__builtin_cpu_is("intel")) ahead = 3072;
+}
+#endif
 #define EACH_TOKEN UNROLL (int t = 0; t < n; t++)
 #define A_TILE(NAME, KIND, N) case KIND * 16 + N: NAME##_tile(KIND, N, w, x, blocks, y); break;
 #define TILES(NAME, KIND) A_TILE(NAME, KIND, 1) A_TILE(NAME, KIND, 4) A_TILE(NAME, KIND, TILE)
@@ -150,6 +159,7 @@ TARGET static inline __attribute__((always_inline)) void NAME##_tile(const int k
         EACH_TOKEN memcpy(&sum[t], y + GROUP * t + p / 4, W); \
         for (long b = 0; is_float(kind) && b < blocks; b++) { \
             F acc[TILE]; EACH_TOKEN acc[t] = (F){0}; \
+            if (ahead) for (int i = 0; i < size; i += 64) __builtin_prefetch(at + ahead + i); \
             UNROLL (int i = 0; i < 16; i++, at += size / 16) { \
                 if (kind == F32) memcpy(&v, at + p, W); else memcpy(&s, at + p / 2, W / 2); \
                 if (kind == F16) v = HALVES(s); else if (kind == BF16) v = (F)(__builtin_convertvector(s, I) << 16); \
@@ -160,7 +170,8 @@ TARGET static inline __attribute__((always_inline)) void NAME##_tile(const int k
         } \
         for (long b = 0; !is_float(kind) && b < blocks; b++, at += size, a += WORDS * n) { \
             const uint8_t *scales = at + 64 * bits + p / 2; \
-            for (int i = 0; n == TILE && i < size; i += 64) __builtin_prefetch(at + 4096 + i); \
+            if (n == TILE || (n == 1 && ahead)) \
+                for (int i = 0; i < size; i += 64) __builtin_prefetch(at + (n == TILE ? 4096 : ahead) + i); \
             UNROLL (int part = 0; part < parts; part++) { \
                 I acc[TILE]; EACH_TOKEN acc[t] = (I){0} + (SIGN ? 0 : a[n * (parts > 1 ? 10 + part : 9) + t]); \
                 UNROLL (int k = 8 * part / parts; k < 8 * (part + 1) / parts; k++) { \
