@@ -238,8 +238,8 @@ static void product(Context *c, int me, long B, Tensor *w, Tensor *bias, int add
     for (long from = groups * me / c->threads, to; from < last; from = to) {
         const uint8_t *rows = packed(c, me, w, from, to = fmin(from + few, last), B);
         for (long b = 0; b < B; b += tile) for (long g = from; g < to; g++) {
-            float y[TILE * GROUP], *o = out + b * stride + g * GROUP; long n = w->rows - g * GROUP;
-            memset(y, 0, tile * GROUP * sizeof *y);
+            float y[TILE * GROUP] = {0}, *o = out + b * stride + g * GROUP; long n = w->rows - g * GROUP;
+            for (int t = 0; t < tile && b + t < B; t++) __builtin_prefetch(o + t * stride, 1); /* to be written */
             c->m->kernel.product(w->kind, tile, rows + (g - from) * bytes, tokens + b * words, w->blocks, y);
             for (int t = 0; t < tile && b + t < B; t++, o += stride)
                 if (!add && !gain && n >= GROUP) memcpy(o, y + t * GROUP, GROUP * sizeof *o);
