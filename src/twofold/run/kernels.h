@@ -134,7 +134,7 @@ static void quantise(const float *x, long n, int tile, int32_t *to) { /* a token
 #define UNROLL _Pragma("GCC unroll 16") for
 #endif
 /* How many bytes ahead weights are asked for where memory is waited for: Intel's processors decode 5 to 20 % faster by
- * it, AMD's as much slower. */
+ * it, AMD's (Zen 4) as much slower: docs/log.md. */
 static int ahead;
 #if defined(__x86_64__)
 __attribute__((constructor)) static void look_ahead(void) {
