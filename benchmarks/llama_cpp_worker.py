@@ -150,14 +150,18 @@ class LlamaCpp:
         return time.perf_counter() - start
 
     def nats(self, ids: list[int]) -> list[float]:
-        """Return -ln p of each of `ids` but the first, given those before it; fed at once."""
+        """Return -ln p of each of `ids` but the first, given those before it; fed as many at once as go."""
         self.forget()
-        count = len(ids) - 1
-        batch = batch_of(ids[:-1], range(count), [0] * count)
-        self.run(batch)
-        logits = np.ctypeslib.as_array(llama_cpp.llama_get_logits(self.context), (count, self.vocab_size))
-        llama_cpp.llama_batch_free(batch)
-        return nats(logits, ids[1:])
+        found: list[float] = []
+        for at in range(0, len(ids) - 1, self.n_batch):
+            part = ids[at : min(at + self.n_batch, len(ids) - 1)]
+            batch = batch_of(part, range(at, at + len(part)), [0] * len(part))
+            self.run(batch)
+            where = llama_cpp.llama_get_logits(self.context)
+            logits = np.ctypeslib.as_array(where, (len(part), self.vocab_size))
+            llama_cpp.llama_batch_free(batch)
+            found += nats(logits, ids[at + 1 : at + 1 + len(part)])
+        return found
 
     def quantise(self, source: str, target: str, file_type: int) -> None:
         """Write `target`, the file `source` with weights of another type, by llama.cpp's own quantiser."""

@@ -57,7 +57,10 @@ class Worker:
         if not answer:
             raise RuntimeError(f"{self._command} died at the request {request}")
         self._signal(stop=True)
-        return json.loads(answer)
+        try:
+            return json.loads(answer)
+        except ValueError as error:
+            raise RuntimeError(f"{self._command} said {answer!r} to the request {request}") from error
 
     def _signal(self, *, stop: bool) -> None:
         if stop != self._stopped:
