@@ -61,7 +61,6 @@ TRIES = 4  # sites
 _NAMES = re.compile(r"\bv\d+\b")
 _ADDRESS = re.compile(r"(\[\d+\] )?http")
 _LINK = re.compile(r"(?m)^\d+\. (.+) \[\d+\]$")
-_ROUND = re.compile(r"\b(?:Seed|Series [A-Z])\b")
 Record = dict[str, Any]
 
 
@@ -144,7 +143,7 @@ def turned(rng: random.Random, spoken: dict[str, Any], names: Sequence[str]) -> 
     told = [one for line in lines for one in demo_reader.sentences(line)]
     whose = {one: [who for who in names if demo_reader.named(one, who)] for one in told}
     others = sorted({who for found in whose.values() for who in found if f'"{who}"' not in question})
-    owned = all(whose[one] for one in told if _ROUND.search(one))
+    owned = all(whose[one] for one in told if demo_reader.ROUND.search(one))
     if not others or not owned or any(line.startswith("|") for line in lines):
         return spoken
     return _reading(spoken, _about(question, rng.choice(others)), lines)

@@ -14,6 +14,7 @@ from typing import Any
 import box_lessons
 
 MONTHS = "jan feb mar apr may jun jul aug sep oct nov dec".split()  # noqa: SIM905
+ROUND = re.compile(r"\b(?:Seed|Series [A-Z])\b")
 _NUMBER = r"\d{1,3}(?:,\d{3})+(?:\.\d+)?|\d+(?:\.\d+)?"
 _SCALE = {"thousand": 1e-3, "k": 1e-3, "million": 1, "m": 1, "mn": 1, "billion": 1e3, "bn": 1e3, "b": 1e3}
 _MONEY = re.compile(
@@ -138,9 +139,7 @@ def _of_sentences(text: str, who: str) -> Iterator[Found]:
     lines = (line for line in text.splitlines() if not line.lstrip().startswith("|"))
     for line in lines:
         for sentence in sentences(line):
-            names = {
-                found for part in re.findall(r"\b(?:Seed|Series [A-Z])\b", sentence) if (found := _name(part))
-            }
+            names = {found for part in ROUND.findall(sentence) if (found := _name(part))}
             if len(names) != 1 or not _about(sentence, who):
                 continue
             one: Found = {"round": names.pop()}
