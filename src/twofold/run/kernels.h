@@ -66,8 +66,12 @@ static const float *unpack(int type, const uint8_t *in, long n, float *restrict 
  * multiply bytes: for each four columns 64 bytes, or their upper halves (of the first 16 columns in the lower half of a
  * byte); then lower bits, one or two of every fourth column in a byte; then 16 scales in half precision, and 16 minima
  * or second scales. x holds 8, 4 or 1 tokens, side by side: floats [columns, n], or for each block of 32 columns int8
- * [8, n, 4], then a scale, -128 times the sum, the same of both halves, and scale times sum [5, n]. */
-enum { GROUP = 16, TILE = 8, WORDS = 13 }; /* WORDS: of 4 bytes in such a block of x, for each token */
+ * [8, n, 4], then a scale, -128 times the sum, the same of both halves, and scale times sum [5, n]. For instructions
+ * that multiply whole tiles it holds 16 tokens, and int8 [16, 32]. */
+enum { GROUP = 16, TILE = 8, WIDE = 16, WORDS = 13 }; /* WORDS: of 4 bytes in such a block of x, for each token */
+#define INLINE inline __attribute__((always_inline))
+enum { FLOWS = 3 };
+static inline int opened(int kind) { return 576 + 64 * (kind >= Q4_K); }
 static inline void put(void *to, uint32_t word, int bytes) { memcpy(to, &word, bytes); }
 /* Puts a row of n weights where the r-th of 16 belongs among the packed ones at `to`. */
 static void pack_row(int type, const uint8_t *in, long n, int sign, uint8_t *to, int r) {
@@ -116,16 +120,16 @@ static inline int32_t sum_of(const int8_t *q) { /* of 16, moved to 0 to 255 and 
     a[0] = (a[0] & low) + (a[0] >> 8 & low) + (a[1] & low) + (a[1] >> 8 & low);
     return (a[0] * (low / 255) >> 48) - 2048;
 }
-static void quantise(const float *x, long n, int tile, int32_t *to) { /* a token's column of a tile, by blocks of 32 */
+static void quantise(const float *x, long n, int tile, int t, int32_t *to) { /* token t of a tile, by blocks of 32 */
+    int first = tile == WIDE ? 8 * t : t, step = tile == WIDE ? 1 : tile;
     for (long i = 0; i < n; i += 32, to += WORDS * tile) {
-        int8_t q[32]; uint32_t top = 0, bits; int32_t left, right;
+        int8_t q[32]; uint32_t top = 0, bits; int32_t left, right, *rest = to + 8 * tile + t;
         for (int j = 0; j < 32; j++) bits = as_bits(x[i + j]) & 0x7fffffff, top = bits > top ? bits : top;
         float scale = as_float(top) / 127, inverse = scale > 1e-32f ? 1 / scale : 0;
         for (int j = 0; j < 32; j++) q[j] = (int8_t)as_bits(x[i + j] * inverse + 0x1.8p23f);
-        for (int k = 0; k < 8; k++) memcpy(to + k * tile, q + 4 * k, 4);
-        left = sum_of(q), right = sum_of(q + 16), to[8 * tile] = as_bits(scale);
-        to[9 * tile] = -128 * (left + right), to[10 * tile] = -128 * left, to[11 * tile] = -128 * right;
-        to[12 * tile] = as_bits(scale * (left + right));
+        for (int k = 0; k < 8; k++) memcpy(to + first + k * step, q + 4 * k, 4);
+        left = sum_of(q), right = sum_of(q + 16), rest[0] = as_bits(scale), rest[tile] = -128 * (left + right);
+        rest[2 * tile] = -128 * left, rest[3 * tile] = -128 * right, rest[4 * tile] = as_bits(scale * (left + right));
     }
 }
 #ifdef __clang__ /* only what is unrolled to its end lies in registers */
@@ -142,15 +146,19 @@ __attribute__((constructor)) static void look_ahead(void) {
     if (__builtin_cpu_is("intel")) ahead = 3072;
 }
 #endif
+/* q: the k-th of the eight vectors of bytes, p bytes on, of the block that is packed at `at` */
+#define TAKE(k) { memcpy(&q, at + (bits == 8 ? k : k % 4) * 64 + p, W); if (bits < 8) q = k < 4 ? q << 4 : q & 0xf0; \
+    if (bits == 5) memcpy(&low, at + 256 + p, W), q |= (low >> k & 1) << 3; \
+    if (bits == 6) memcpy(&low, at + 256 + k / 4 * 64 + p, W), q |= (low >> k % 4 * 2 & 3) << 2; }
 #define EACH_TOKEN UNROLL (int t = 0; t < n; t++)
 #define A_TILE(NAME, KIND, N) case KIND * 16 + N: NAME##_tile(KIND, N, w, x, blocks, y); break;
 #define TILES(NAME, KIND) A_TILE(NAME, KIND, 1) A_TILE(NAME, KIND, 4) A_TILE(NAME, KIND, TILE)
 /* y [n, 16] += the product of 16 packed rows with n tokens. One text for all instructions: W bytes in a vector, SIGN if
  * DOT wants both bytes with a sign, HALVES makes floats of half precision. The sums of a block go by themselves first:
  * so they do not wait for each other, and their order is the same for any n. */
-#define KERNEL(NAME, TARGET, W, SIGN, DOT, HALVES) \
-TARGET static inline __attribute__((always_inline)) void NAME##_tile(const int kind, const int n, const uint8_t *w, \
-        const int32_t *x, long blocks, float *y) { \
+#define KERNEL(NAME, TARGET, WIDTH, SIGN, DOT, HALVES) \
+TARGET static INLINE void NAME##_tile(const int kind, const int n, const uint8_t *w, \
+        const int32_t *x, long blocks, float *y) { enum { W = WIDTH }; \
     typedef int32_t I __attribute__((vector_size(W))); typedef float F __attribute__((vector_size(W))); \
     typedef uint8_t U __attribute__((vector_size(W))); typedef uint16_t S __attribute__((vector_size(W / 2))); \
     const int bits = formats[kind].bits, size = formats[kind].packed, parts = 1 + (kind == Q6_K); \
@@ -175,10 +183,7 @@ TARGET static inline __attribute__((always_inline)) void NAME##_tile(const int k
             UNROLL (int part = 0; part < parts; part++) { \
                 I acc[TILE]; EACH_TOKEN acc[t] = (I){0} + (SIGN ? 0 : a[n * (parts > 1 ? 10 + part : 9) + t]); \
                 UNROLL (int k = 8 * part / parts; k < 8 * (part + 1) / parts; k++) { \
-                    memcpy(&q, at + (bits == 8 ? k : k % 4) * 64 + p, W); if (bits < 8) q = k < 4 ? q << 4 : q & 0xf0; \
-                    if (bits == 5) memcpy(&low, at + 256 + p, W), q |= (low >> k & 1) << 3; \
-                    if (bits == 6) memcpy(&low, at + 256 + k / 4 * 64 + p, W), q |= (low >> k % 4 * 2 & 3) << 2; \
-                    EACH_TOKEN acc[t] = (I)DOT(acc[t], q, a[k * n + t]); \
+                    TAKE(k) EACH_TOKEN acc[t] = (I)DOT(acc[t], q, a[k * n + t]); \
                 } \
                 memcpy(&s, scales + part * 32, W / 2), v = HALVES(s) * (1.0f / (1 << (8 - bits))); \
                 EACH_TOKEN sum[t] += __builtin_convertvector(acc[t], F) * (v * as_float(a[8 * n + t])); \
@@ -208,9 +213,69 @@ KERNEL(avx512vnni, __attribute__((target("avx512bw,avx512vl,avx512vnni,fma,f16c"
     _mm256_maddubs_epi16(_mm256_abs_epi8((__m256i)(q)), _mm256_sign_epi8(_mm256_set1_epi32(a), (__m256i)(q)))))
 #define HALVES_256(s) (F)_mm256_cvtph_ps((__m128i)(s))
 KERNEL(avx2, __attribute__((target("avx2,fma,f16c"))), 32, 1, DOT_256, HALVES_256)
-#define KERNELS TRY(avx512vnni, 0, NATIVE || (HAS("avx512vnni") && HAS("avx512vl"))) \
-    TRY(avx2, 1, !NATIVE && HAS("avx2") && HAS("fma"))
 #define HAS __builtin_cpu_supports
+#if defined(__linux__) && (__GNUC__ >= 11 || __clang_major__ >= 12) /* AMX, of Intel's servers */
+#include <cpuid.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+static int tiles_allowed(void) { /* the system wants to be asked: these registers are large */
+    unsigned a, b, c, d; enum { ARCH_REQ_XCOMP_PERM = 0x1023, TILE_DATA = 18 };
+    return __get_cpuid_count(7, 0, &a, &b, &c, &d) && (d >> 24 & 3) == 3 && HAS("avx512vnni") && HAS("avx512vl")
+        && !syscall(SYS_arch_prctl, ARCH_REQ_XCOMP_PERM, TILE_DATA);
+}
+#define AMX __attribute__((target("avx512bw,avx512vl,avx512vnni,fma,f16c,amx-tile,amx-int8")))
+/* Opens packed blocks for tiles: bytes with a sign, then 16 scales and maybe 16 minima, as floats; Q6_K by halves. */
+AMX static void amx_open(int kind, const uint8_t *at, long blocks, uint8_t *to) {
+    typedef uint8_t U __attribute__((vector_size(64))); typedef uint16_t S __attribute__((vector_size(32)));
+    typedef float F __attribute__((vector_size(64))); enum { W = 64, p = 0 }; U q, low; S s; F v;
+    const int bits = formats[kind].bits, each = kind == Q6_K ? 4 : 8;
+    for (; blocks--; at += formats[kind].packed) UNROLL (int k = 0; k < 8; k++) {
+        __builtin_prefetch(at + 4096 + 64 * k);
+        TAKE(k) q ^= 128, memcpy(to, &q, 64), to += 64;
+        if ((k + 1) % each) continue;
+        const uint8_t *scales = at + 64 * bits + (kind == Q6_K ? k / 4 * 32 : 0); memcpy(&s, scales, 32);
+        v = HALVES_512(s) * (1.0f / (1 << (8 - bits))), memcpy(to, &v, 64), to += 64;
+        if (kind == Q4_K || kind == Q5_K) memcpy(&s, scales + 32, 32), v = HALVES_512(s), memcpy(to, &v, 64), to += 64;
+    }
+}
+/* y [groups, 16, 16] = the products of that many groups of 16 opened rows with 16 tokens. One instruction multiplies 16
+ * rows of a block with all tokens. It takes its time, and so do the sums' ways to memory and back, so four blocks are
+ * under way at once, whose group it may be; up to three are read behind the last, and their sums never used. */
+AMX static INLINE void amx_products(const int minima, const int parts, long groups, const uint8_t *w, const int32_t *x,
+        long blocks, float *y) {
+    typedef int32_t I __attribute__((vector_size(64))); typedef float F __attribute__((vector_size(64)));
+    struct { uint8_t palette, start, zero[14]; uint16_t bytes[16]; uint8_t rows[16]; } shape = {.palette = 1};
+    for (int i = 0; i < 6; i++) shape.bytes[i] = i == 4 ? 32 / parts : 64, shape.rows[i] = i == 5 ? 8 / parts : 16;
+    const long weights = 512 / parts, size = weights + 64 + 64 * minima, units = blocks * parts, all = groups * units;
+    I sums[4][WIDE]; F sum[WIDE], v, least; const uint8_t *coming = w; long at = 0, next = 0;
+    __asm__ volatile("" : : "r"(&shape) : "memory"); _tile_loadconfig(&shape); UNROLL (int t = 0; t < WIDE; t++) sum[t] = (F){0};
+#define X_AT(unit) (x + (unit) / parts * (WORDS * WIDE))
+#define MULTIPLY(T) _tile_zero(T); _tile_loadd(4, X_AT(next) + next % parts * 4, 32); _tile_loadd(5, coming, 64); \
+    _tile_dpbssd(T, 4, 5); coming += size, next = next + 1 < units ? next + 1 : 0;
+#define HALF_OF(T, from) UNROLL (int t = from; t < from + 8; t++) { \
+    sum[t] += __builtin_convertvector(sums[T][t], F) * (v * as_float(a[8 * WIDE + t])); \
+    if (minima) sum[t] -= least * as_float(a[12 * WIDE + t]); }
+#define STEP(T, NEXT, NEW) { const int32_t *a = X_AT(at); memcpy(&v, w + weights, 64); \
+    if (minima) memcpy(&least, w + weights + 64, 64); \
+    MULTIPLY(NEW) HALF_OF(T, 0) _tile_stored(NEXT, sums[NEXT], 64); HALF_OF(T, 8) w += size; \
+    if (++at == units) { \
+        UNROLL (int t = 0; t < WIDE; t++) memcpy(y + t * GROUP, &sum[t], 64), sum[t] = (F){0}; \
+        at = 0, y += WIDE * GROUP; } }
+    MULTIPLY(0) MULTIPLY(1) MULTIPLY(2) _tile_stored(0, sums[0], 64); _tile_stored(1, sums[1], 64);
+    for (long i = 0; i < all; i += 4) { STEP(0, 2, 3) STEP(1, 3, 0) STEP(2, 0, 1) STEP(3, 1, 2) }
+    _tile_release();
+}
+AMX static void amx_tiles(int kind, long groups, const uint8_t *w, const int32_t *x, long blocks, float *y) {
+    if (kind == Q6_K) amx_products(0, 2, groups, w, x, blocks, y);
+    else if (kind == Q4_K || kind == Q5_K) amx_products(1, 1, groups, w, x, blocks, y);
+    else amx_products(0, 1, groups, w, x, blocks, y);
+}
+#define TRY_AMX TRY(amx, avx512vnni, 0, tiles_allowed(), amx_open, amx_tiles)
+#else
+#define TRY_AMX
+#endif
+#define KERNELS TRY_AMX TRY(avx512vnni, avx512vnni, 0, NATIVE || (HAS("avx512vnni") && HAS("avx512vl")), NULL, NULL) \
+    TRY(avx2, avx2, 1, !NATIVE && HAS("avx2") && HAS("fma"), NULL, NULL)
 #elif defined(__aarch64__)
 #include <arm_neon.h>
 #define PAUSE __asm__ volatile("yield")
@@ -218,13 +283,13 @@ KERNEL(avx2, __attribute__((target("avx2,fma,f16c"))), 32, 1, DOT_256, HALVES_25
 #define DOT_128(acc, q, a) vdotq_s32((int32x4_t)(acc), (int8x16_t)(q), vreinterpretq_s8_s32(vdupq_n_s32(a)))
 #if NATIVE
 KERNEL(dotprod, , 16, 1, DOT_128, HALVES_128)
-#define KERNELS TRY(dotprod, 1, 1)
+#define KERNELS TRY(dotprod, dotprod, 1, 1, NULL, NULL)
 #elif !defined(__linux__) || (defined(__clang__) && __clang_major__ < 16) /* older ones: in all of a file or nowhere */
 #define KERNELS
 #else
 #include <sys/auxv.h>
 KERNEL(dotprod, __attribute__((target("arch=armv8.2-a+dotprod"))), 16, 1, DOT_128, HALVES_128)
-#define KERNELS TRY(dotprod, 1, getauxval(AT_HWCAP) & HWCAP_ASIMDDP)
+#define KERNELS TRY(dotprod, dotprod, 1, getauxval(AT_HWCAP) & HWCAP_ASIMDDP, NULL, NULL)
 #endif
 #else
 #define PAUSE (void)0
@@ -237,12 +302,14 @@ KERNEL(dotprod, __attribute__((target("arch=armv8.2-a+dotprod"))), 16, 1, DOT_12
 #define HALVES_ANY(s) (F)((I)((F)(BITS(s, 0x7fff) << 13) * 0x1p112f) | BITS(s, 0x8000) << 16)
 KERNEL(portable, , 16, 1, DOT_ANY, HALVES_ANY)
 typedef void Product(int kind, int n, const uint8_t *w, const int32_t *x, long blocks, float *y);
-typedef struct { const char *name; int sign; Product *product; } Kernel;
+typedef void Open(int kind, const uint8_t *packed, long blocks, uint8_t *to); /* blocks: of all the rows */
+typedef void Tiles(int kind, long groups, const uint8_t *w, const int32_t *x, long blocks, float *y);
+typedef struct { const char *name; int sign; Product *product; Open *open; Tiles *tiles; } Kernel; /* NULL: no tiles */
 static Kernel kernel(void) { /* the fastest that this processor has, or the one of them that TWOFOLD_KERNEL names */
     Kernel best = {0}; const char *wish = getenv("TWOFOLD_KERNEL");
-#define TRY(NAME, SIGN, HAS) \
-    if ((HAS) && (!best.name || (wish && !strcmp(wish, #NAME)))) best = (Kernel){#NAME, SIGN, NAME};
-    KERNELS TRY(portable, 1, !NATIVE)
+#define TRY(NAME, PRODUCT, SIGN, HERE, OPEN, TILES) \
+    if ((HERE) && (!best.name || (wish && !strcmp(wish, #NAME)))) best = (Kernel){#NAME, SIGN, PRODUCT, OPEN, TILES};
+    KERNELS TRY(portable, portable, 1, !NATIVE, NULL, NULL)
     return best;
 }
 /* ---- what is done to vectors between the products */

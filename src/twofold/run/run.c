@@ -167,18 +167,18 @@ static const float *row_of(const Tensor *t, long row, float *out) { /* as floats
 
 /* ---- (3) The transformer. Every thread walks the same layers, does its share, and waits at each barrier. --------- */
 /* PAGE: positions that lie together in the cache; TURNS: of packing; CHUNK: bytes of weights that all tokens pass by */
-enum { PAGE = 64, BATCH = 256, MOST_THREADS = 64, TURNS = 4, CHUNK = 1 << 18 };
+enum { PAGE = 64, BATCH = 256, ROWS = 8, MOST_THREADS = 64, TURNS = 4, CHUNK = 1 << 18 };
 typedef struct Context {
     Model *m; int threads, born, quit, lacking, n_owned; void *owned[16]; void (*job)(struct Context *, int);
     pthread_t helpers[MOST_THREADS]; pthread_mutex_t lock; pthread_cond_t wake; atomic_long arrived; atomic_int asleep;
-    long S, T, B, n_want, want[BATCH], n_runs, runs[BATCH + 1], wide, room, turned, row, page_bytes, walks;
+    long S, T, B, n_want, want[BATCH], n_runs, runs[BATCH + 1], wide, room, opened, turned, row, page_bytes, walks;
     const int *token, *seq, *pos;    /* [B]; a run: neighbours that attend together, from runs[i] to runs[i + 1] */
     int32_t *pages, *users, *idle;   /* [S, row] 0 or 1 + a page of the cache, how many sequences use it, a stack */
     uint8_t *cache; int kind;        /* [L, K, pages, 2, PAGE * D]: keys and values packed as weights are, F16 or F32 */
     long n_used, n_idle;             /* pages of the cache: ever in use, and of these now in the stack */
     float *cosine, *sine, *x, *qkv;  /* [T, R / 2] twice, for Gemma [T, 2, R / 2]; [B, C]; [B, (H + 2 K) * D or C] */
     float *heads, *hidden, *logits;  /* [B, H * D], [2, B, F], [n_want, V] */
-    float *scratch; uint8_t *spare; int32_t *fed; /* [threads, room], [threads, CHUNK + widest], x of products */
+    float *scratch; uint8_t *spare, *open; int32_t *fed; /* [threads, room], [threads, CHUNK + widest], x of products */
 } Context;
 static void barrier(Context *c) { /* waits for all threads: at first it spins, then it sleeps */
     long all = (atomic_fetch_add(&c->arrived, 1) / c->threads + 1) * c->threads;
@@ -209,42 +209,50 @@ static const uint8_t *packed(Context *c, int me, const Tensor *t, long from, lon
     if (turn == c->walks && end > first) madvise((void *)first, end - first, MADV_DONTNEED);
     return at; /* and the file's pages have gone, if they are not needed any more */
 }
-static int tile_of(long n) { return n == 1 ? 1 : n <= 4 ? 4 : TILE; } /* of n tokens; a last one may not be full */
+static int tile_of(const Context *c, long n, int kind) { /* tokens in a tile, if there are n; the last may not be full */
+    return n == 1 ? 1 : n <= 4 ? 4 : n <= TILE || is_float(kind) || !c->m->kernel.tiles ? TILE : WIDE;
+}
 static int32_t *fed(Context *c, int me, long B, int floats) { /* few tokens: each thread has its own, so none waits */
     long words = c->wide / 32 * (WORDS + 32), room = B > TILE ? BATCH : TILE;
     return c->fed + (B > TILE ? 0 : BATCH + me * TILE) * words + (floats ? room * (c->wide / 32 * WORDS) : 0);
 }
 /* Leaves the rows of x, normalised if asked, as the products with `count` matrices from w on want to read them. */
 static void feed(Context *c, int me, long B, float *x, Tensor *weight, Tensor **w, int count) {
-    long n = w[0]->columns, wide = (n + 15) / 16 * 16, tile = tile_of(B); int floats = 0, bytes = 0;
-    for (int i = 0; i < count; i++) if (is_float(w[i]->kind)) floats = 1; else bytes = 1;
+    long n = w[0]->columns, wide = (n + 15) / 16 * 16, small = tile_of(c, B, F32), tile = tile_of(c, B, Q8_0);
+    int floats = 0, bytes = 0; for (int i = 0; i < count; i++) if (is_float(w[i]->kind)) floats = 1; else bytes = 1;
     long tiles = (B + tile - 1) / tile, all = B <= TILE, from = all ? 0 : tiles * me / c->threads * tile;
     for (long b = from, end = all ? B : fmin(tiles * (me + 1) / c->threads * tile, B); b < end; b++) {
         float *in = x + b * n, *row = c->scratch + me * c->room; long at = b / tile * tile;
         if (weight) norm(in, row_of(weight, 0, NULL), c->m->eps, n, row, 0), in = row;
-        if (bytes) quantise(in, n, tile, fed(c, me, B, 0) + at * (n / 32 * WORDS) + b % tile);
-        int32_t *to = fed(c, me, B, 1) + at * wide + b % tile * 16;
-        for (long i = 0; floats && i < wide; i++) to[i / 16 * tile * 16 + i % 16] = i < n ? as_bits(in[i]) : 0;
+        if (bytes) quantise(in, n, tile, b % tile, fed(c, me, B, 0) + at * (n / 32 * WORDS));
+        int32_t *to = fed(c, me, B, 1) + b / small * small * wide + b % small * 16;
+        for (long i = 0; floats && i < wide; i++) to[i / 16 * small * 16 + i % 16] = i < n ? as_bits(in[i]) : 0;
     }
     if (B > TILE) barrier(c);
+}
+static inline void leave(const float *y, long n, int add, const float *gain, float *o) { /* up to 16 sums of a token */
+    if (!add && !gain && n >= GROUP) memcpy(o, y, GROUP * sizeof *o);
+    else for (int r = 0; r < n && r < GROUP; r++) o[r] = y[r] + (add ? o[r] : gain ? gain[r] : 0);
 }
 /* out[b, row] = weight[row] . x[b] + (add ? out[b, row] : bias[row]) for this thread's share of rows; x from feed().
  * As many rows at a time as stay in a core's cache while all tokens pass by. */
 static void product(Context *c, int me, long B, Tensor *w, Tensor *bias, int add, float *out, long stride) {
-    int floats = is_float(w->kind), tile = tile_of(B); const float *gain = bias ? row_of(bias, 0, NULL) : NULL;
-    long words = w->blocks * (floats ? 16 : WORDS), bytes = w->blocks * formats[w->kind].packed;
-    long groups = (w->rows + GROUP - 1) / GROUP, last = groups * (me + 1) / c->threads, few = 1 + CHUNK / bytes;
-    const int32_t *tokens = fed(c, me, B, floats);
+    int floats = is_float(w->kind), tile = tile_of(c, B, w->kind), open = tile == WIDE, some = 1;
+    const Kernel *k = &c->m->kernel; long blocks = w->blocks, groups = (w->rows + GROUP - 1) / GROUP;
+    long words = blocks * (floats ? 16 : WORDS), bytes = blocks * (open ? opened(w->kind) : formats[w->kind].packed);
+    const float *gain = bias ? row_of(bias, 0, NULL) : NULL; const int32_t *tokens = fed(c, me, B, floats);
+    long last = groups * (me + 1) / c->threads, few = 1 + CHUNK / bytes; float y[(ROWS + FLOWS) * WIDE * GROUP];
     for (long from = groups * me / c->threads, to; from < last; from = to) {
-        const uint8_t *rows = packed(c, me, w, from, to = fmin(from + few, last), B);
-        for (long b = 0; b < B; b += tile) for (long g = from; g < to; g++) {
-            float y[TILE * GROUP] = {0}, *o = out + b * stride + g * GROUP; long n = w->rows - g * GROUP;
-            for (int t = 0; t < tile && b + t < B; t++) __builtin_prefetch(o + t * stride, 1); /* to be written */
-            c->m->kernel.product(w->kind, tile, rows + (g - from) * bytes, tokens + b * words, w->blocks, y);
-            for (int t = 0; t < tile && b + t < B; t++, o += stride)
-                if (!add && !gain && n >= GROUP) memcpy(o, y + t * GROUP, GROUP * sizeof *o);
-                else for (int r = 0; r < n && r < GROUP; r++)
-                    o[r] = y[t * GROUP + r] + (add ? o[r] : gain ? gain[g * GROUP + r] : 0);
+        const uint8_t *rows = packed(c, me, w, from, to = fmin(from + few, last), B); uint8_t *room = c->open + me * c->opened;
+        if (open) k->open(w->kind, rows, (to - from) * blocks, room), rows = room;
+        for (long b = 0; b < B; b += tile) for (long g = from; g < to; g += some) {
+            float *o = out + b * stride + g * GROUP; int n = fmin(B - b, tile); some = open ? fmin(ROWS, to - g) : 1;
+            for (int t = 0; t < n; t++) for (int i = 0; i < some; i++) __builtin_prefetch(o + t * stride + i * GROUP, 1);
+            if (open) k->tiles(w->kind, some, rows + (g - from) * bytes, tokens + b * words, blocks, y);
+            else memset(y, 0, tile * GROUP * sizeof *y),
+                k->product(w->kind, tile, rows + (g - from) * bytes, tokens + b * words, blocks, y);
+            for (int i = 0; i < some; i++) for (int t = 0; t < n; t++)
+                leave(y + (i * tile + t) * GROUP, w->rows - (g + i) * GROUP, add, gain ? gain + (g + i) * GROUP : NULL, o + t * stride + i * GROUP);
         }
     }
 }
@@ -275,7 +283,7 @@ static void remember(Context *c, long layer, long b, long k) { /* a token's key 
  * been seen mended when a larger score comes (arXiv 2205.14135). All of these queries make one tile of a product. */
 static void attend(Context *c, int me, long layer, long run, long h, long count) {
     long H = c->m->H, K = c->m->K, D = c->m->D, first = c->runs[run], end = c->runs[run + 1], wide = (D + 15) / 16 * 16;
-    long N = (end - first) * count, n = tile_of(N), length = c->pos[end - 1] + 1, i;
+    long N = (end - first) * count, n = tile_of(c, N, c->kind), length = c->pos[end - 1] + 1, i;
     float *q = c->scratch + me * c->room, *score = q + n * wide, *out = score + n * PAGE, scale = c->m->scale;
     float *sums = out + n * wide, tops[TILE]; long window = slides(c->m, layer) ? c->m->window : length;
     memset(q, 0, n * (2 * wide + PAGE + 16) * sizeof *q);
@@ -368,6 +376,7 @@ Context *tf_context(Model *m, int S, int T, int threads, char *error, size_t err
     c->scratch = reserve(c, threads * room, 4), c->cosine = reserve(c, turns, 4), c->sine = reserve(c, turns, 4);
     c->cache = reserve(c, pages * m->L * m->K * 2 * c->page_bytes, 1), c->pages = reserve(c, pages, 4);
     c->fed = reserve(c, (BATCH + threads * TILE) * (wide / 32 * (WORDS + 32)), 4);
+    c->opened = m->kernel.tiles ? CHUNK + (wide / 32 + FLOWS) * 640 : 0, c->open = reserve(c, threads * c->opened, 1);
     c->spare = reserve(c, threads * (CHUNK + (double)m->widest), 1);
     pthread_mutex_init(&c->lock, NULL), pthread_cond_init(&c->wake, NULL), pthread_mutex_lock(&c->lock);
     while (c->threads < threads && !pthread_create(&c->helpers[c->threads], NULL, help, c)) c->threads++;
@@ -377,7 +386,7 @@ Context *tf_context(Model *m, int S, int T, int threads, char *error, size_t err
 #ifdef MADV_HUGEPAGE
         madvise(at, m->packed_bytes, MADV_HUGEPAGE);
 #endif
-        if (at == MAP_FAILED) c->lacking = 1; else m->packed = at, m->kernel = kernel();
+        if (at == MAP_FAILED) c->lacking = 1; else m->packed = at;
     }
     if (!c->lacking) return c;
     return snprintf(error, error_size, "there is not enough memory: try a smaller context"), tf_context_free(c), NULL;
@@ -574,7 +583,7 @@ Model *tf_open(const char *path, char *error, size_t error_size) { /* NULL, and 
     m->fd = open(path, O_RDONLY), m->size = lseek(m->fd, 0, SEEK_END);
     void *bytes = m->size > 0 ? mmap(NULL, m->size, PROT_READ, MAP_PRIVATE, m->fd, 0) : MAP_FAILED;
     if (bytes == MAP_FAILED) fail(m, "the file cannot be opened, or is empty: check its name and permissions");
-    return m->file = bytes, read_header(m), load_tokenizer(m), load_weights(m), m;
+    return m->file = bytes, m->kernel = kernel(), read_header(m), load_tokenizer(m), load_weights(m), m;
 }
 const char *tf_kernel(const Model *m) { return m->kernel.name; }
 
