@@ -82,14 +82,26 @@ def test_shapes_that_fill_no_vector(kind: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("kind", [*KINDS, *K_KINDS])
 def test_a_token_has_the_same_bits_in_any_batch(kind: str, tmp_path: Path) -> None:
     wide = WIDE if kind in K_KINDS else {}
-    path = saved(random_model("llama", context=400, **wide), tmp_path, kind)
-    ids = ids_of(300)  # more than one batch of C's
+    path = saved(random_model("llama", context=600, **wide), tmp_path, kind)
+    ids = ids_of(530)  # more than one batch of C's
     whole = feed(engine(path), ids)
     one = engine(path, threads=1)
-    cuts = (0, 1, 6, 7, 11, 19, 40, 200, 299, 300)
+    cuts = (0, 1, 6, 7, 11, 19, 40, 200, 529, 530)
     parts = [feed(one, ids[a:b], start=a) for a, b in pairwise(cuts)]
     np.testing.assert_array_equal(np.concatenate(parts), whole)
     np.testing.assert_array_equal(feed(engine(path, threads=7), ids), whole)
+
+
+@pytest.mark.parametrize("kind", ["F32", "Q8_0"])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_threads_that_keep_their_own_tokens_say_the_same(family: str, kind: str, tmp_path: Path) -> None:
+    """Of a prompt that is long enough each thread takes its tokens through the layers, once all is laid out."""
+    path, ids = saved(random_model(family, context=600), tmp_path, kind), ids_of(530)
+    young, made = feed(engine(path, threads=1), ids), engine(path, threads=3)
+    for position in range(6):
+        feed(made, [ids[position]], start=position)
+    for _ in range(3):
+        np.testing.assert_array_equal(feed(made, ids), young)
 
 
 @pytest.mark.parametrize("kind", ["F16", "Q8_0", "Q4_K"])

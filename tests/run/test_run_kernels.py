@@ -18,7 +18,7 @@ from tiny_models import random_model
 
 from twofold.run import Engine, backends, library, load
 
-KERNELS = ("avx512vnni", "avx2", "dotprod", "portable")
+KERNELS = ("amx", "avx512vnni", "avx2", "dotprod", "portable")
 KINDS = ("F32", "F16", "BF16", "Q8_0", "Q4_0", "Q5_0", "Q4_K", "Q5_K", "Q6_K")
 WIDE = {"width": 256, "heads": 4, "kv_heads": 2, "head_dim": 64, "ffn": 512, "layers": 2}
 
@@ -55,6 +55,16 @@ def test_kernels_agree(kind: str, kernel: str, tmp_path: Path, monkeypatch: pyte
     size = np.abs(expected).max()
     assert np.abs(got - expected).max() < (1e-5 if kind == "F32" else 3e-2) * size
     assert np.abs(got - expected).mean() < (1e-6 if kind == "F32" else 5e-3) * size
+
+
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind not in ("F32", "F16", "BF16")])
+def test_tiles_give_the_same_bits(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = saved(random_model("qwen3", **{**WIDE, "ffn": 768}), tmp_path, kind)
+    ids = np.random.default_rng(0).integers(0, 300, 90).tolist()
+    made = [engine(path, kernel, monkeypatch) for kernel in ("amx", "avx512vnni")]
+    for length in (9, 16, 17, 90):
+        tiles, vectors = (e.forward(ids[:length], [0] * length, range(length)) for e in made)
+        np.testing.assert_array_equal(tiles, vectors)
 
 
 def test_an_unknown_kernel_is_the_fastest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -22,6 +22,7 @@ RUNS = (  # model, arguments, standard input
     (GOLDEN, ("-n", "30"), "Good morning.\nWho are you?\nWhat is 3 + 4?\n"),
     (box.path(), ("-p", LONG[:1500], "-n", "20"), ""),
     (box.path(), ("-n", "30"), "Hello!\nTell me a story about a cat.\n"),
+    (box.path(), ("-n", "12"), f"Hello!\n{LONG}\n"),  # by then each thread keeps its own tokens
 )
 
 

@@ -59,7 +59,7 @@ class CBackend:
         self._room_at = self._room.ctypes.data
         self._ends, self._ends_of = np.zeros(vocab_size, np.uint8), frozenset[int]()
         self.kernel = self._c.tf_kernel(self.model).decode()
-        """The instructions that multiply: avx512vnni, avx2, dotprod or portable."""
+        """The instructions that multiply: amx, avx512vnni, avx2, dotprod or portable."""
 
     def forward(self, tokens: Ints, sequences: Ints, positions: Ints, wanted: NDArray[np.uint8]) -> Floats:
         """See Backend."""

@@ -68,10 +68,10 @@ static const float *unpack(int type, const uint8_t *in, long n, float *restrict 
  * or second scales. x holds 8, 4 or 1 tokens, side by side: floats [columns, n], or for each block of 32 columns int8
  * [8, n, 4], then a scale, -128 times the sum, the same of both halves, and scale times sum [5, n]. For instructions
  * that multiply whole tiles it holds 16 tokens, and int8 [16, 32]. */
+enum { SOME = 8, BEYOND = 3 }; /* groups that tiles take at once; blocks behind the last that they read for nothing */
+static inline long packed_bytes(int kind, int open) { return open ? 576 + 64 * (kind >= Q4_K) : formats[kind].packed; }
 enum { GROUP = 16, TILE = 8, WIDE = 16, WORDS = 13 }; /* WORDS: of 4 bytes in such a block of x, for each token */
 #define INLINE inline __attribute__((always_inline))
-enum { FLOWS = 3 };
-static inline int opened(int kind) { return 576 + 64 * (kind >= Q4_K); }
 static inline void put(void *to, uint32_t word, int bytes) { memcpy(to, &word, bytes); }
 /* Puts a row of n weights where the r-th of 16 belongs among the packed ones at `to`. */
 static void pack_row(int type, const uint8_t *in, long n, int sign, uint8_t *to, int r) {
@@ -114,6 +114,23 @@ static void pack_rows(int type, const uint8_t *in, long stride, long rows, long 
     }
     for (long r = 0; r < rows && whole < n; r++)
         pack_row(type, in + r * stride + 2 * whole, n - whole, sign, to + 32 * whole, r);
+}
+/* A position's key and value [n], to their place in a page of the cache: keys in groups of 16 positions, packed like 16
+ * rows of floats or halves; values in groups of 16 elements, each of which is a row over the positions. */
+static void pack_pair(int kind, const float *key, const float *value, long n, long at, long page, uint8_t *keys,
+        uint8_t *values) {
+    for (long i = 0; i < n; i += 16) { /* rounded 16 at a time, and then each to its place */
+        long some = n - i < 16 ? n - i : 16, k_at = (at / 16 * ((n + 15) / 16 * 16) + i) * 16 + at % 16;
+        long v_at = i * page + at * 16; uint16_t k_half[16], v_half[16];
+        for (int l = 0; l < some; l++) k_half[l] = to_half(key[i + l]), v_half[l] = to_half(value[i + l]);
+        for (int l = 0; l < some && kind == F16; l++) put(keys + (k_at + 16 * l) * 2, k_half[l], 2);
+        for (int l = 0; l < some && kind == F32; l++) put(keys + (k_at + 16 * l) * 4, as_bits(key[i + l]), 4);
+        if (kind == F16) memcpy(values + v_at * 2, v_half, some * 2);
+        else memcpy(values + v_at * 4, value + i, some * 4);
+    }
+}
+static void spread(const float *x, long n, int tile, int t, int32_t *to) { /* token t of a tile; 0 behind n */
+    for (long i = 0; i < (n + 15) / 16 * 16; i++) to[(i / 16 * tile + t) * 16 + i % 16] = i < n ? as_bits(x[i]) : 0;
 }
 static inline int32_t sum_of(const int8_t *q) { /* of 16, moved to 0 to 255 and added up four side by side */
     uint64_t a[2], low = 0x00ff00ff00ff00ff; memcpy(a, q, 16), a[0] ^= low / 255 * 32896, a[1] ^= low / 255 * 32896;
@@ -230,8 +247,7 @@ AMX static void amx_open(int kind, const uint8_t *at, long blocks, uint8_t *to) 
     typedef float F __attribute__((vector_size(64))); enum { W = 64, p = 0 }; U q, low; S s; F v;
     const int bits = formats[kind].bits, each = kind == Q6_K ? 4 : 8;
     for (; blocks--; at += formats[kind].packed) UNROLL (int k = 0; k < 8; k++) {
-        __builtin_prefetch(at + 4096 + 64 * k);
-        TAKE(k) q ^= 128, memcpy(to, &q, 64), to += 64;
+        TAKE(k) q ^= 128, memcpy(to, &q, 64), to += 64, __builtin_prefetch(at + 4096 + 64 * k);
         if ((k + 1) % each) continue;
         const uint8_t *scales = at + 64 * bits + (kind == Q6_K ? k / 4 * 32 : 0); memcpy(&s, scales, 32);
         v = HALVES_512(s) * (1.0f / (1 << (8 - bits))), memcpy(to, &v, 64), to += 64;
@@ -247,8 +263,9 @@ AMX static INLINE void amx_products(const int minima, const int parts, long grou
     struct { uint8_t palette, start, zero[14]; uint16_t bytes[16]; uint8_t rows[16]; } shape = {.palette = 1};
     for (int i = 0; i < 6; i++) shape.bytes[i] = i == 4 ? 32 / parts : 64, shape.rows[i] = i == 5 ? 8 / parts : 16;
     const long weights = 512 / parts, size = weights + 64 + 64 * minima, units = blocks * parts, all = groups * units;
-    I sums[4][WIDE]; F sum[WIDE], v, least; const uint8_t *coming = w; long at = 0, next = 0;
-    __asm__ volatile("" : : "r"(&shape) : "memory"); _tile_loadconfig(&shape); UNROLL (int t = 0; t < WIDE; t++) sum[t] = (F){0};
+    I sums[4][WIDE]; F sum[WIDE], v, least; const uint8_t *coming = w; long at = 0, next = 0; /* units of x */
+    __asm__ volatile("" : : "r"(&shape) : "memory"); /* gcc's intrinsics do not say that they read all of it */
+    _tile_loadconfig(&shape); UNROLL (int t = 0; t < WIDE; t++) sum[t] = (F){0};
 #define X_AT(unit) (x + (unit) / parts * (WORDS * WIDE))
 #define MULTIPLY(T) _tile_zero(T); _tile_loadd(4, X_AT(next) + next % parts * 4, 32); _tile_loadd(5, coming, 64); \
     _tile_dpbssd(T, 4, 5); coming += size, next = next + 1 < units ? next + 1 : 0;
@@ -312,6 +329,9 @@ static Kernel kernel(void) { /* the fastest that this processor has, or the one 
     KERNELS TRY(portable, portable, 1, !NATIVE, NULL, NULL)
     return best;
 }
+static inline int tile_of(const Kernel *k, long n, int kind) { /* if there are n; the last may not be full */
+    return n == 1 ? 1 : n <= 4 ? 4 : n <= TILE || is_float(kind) || !k->tiles ? TILE : WIDE;
+}
 /* ---- what is done to vectors between the products */
 #define EACH_LANE for (int l = 0; l < 16; l++) /* sums in 16 lanes, which compilers make vectors of */
 static inline void norm(const float *x, const float *gain, float eps, long n, float *out, int add) {
@@ -337,7 +357,7 @@ static inline float soften(float *scores, long stride, long groups, long from, l
     return fade;
 }
 static inline void rotate(float *head, long half, int pairs, const float *cosine, const float *sine) {
-    for (long i = 0; i < half; i++) { /* Llama turns neighbours, the others element i with element i + half */
+    for (long i = 0; i < half; i++) { /* RoPE, arXiv 2104.09864; Llama turns neighbours, the others i with i + half */
         float *a = head + (pairs ? 2 * i : i), *b = pairs ? a + 1 : a + half, x = *a, y = *b;
         *a = x * cosine[i] - y * sine[i], *b = x * sine[i] + y * cosine[i];
     }
@@ -347,6 +367,14 @@ static inline void gate(float *g, const float *up, long n, int gelu) { /* a gate
     for (long i = 0; i < n && gelu; i++) /* GELU in tanh's form, which is x sigmoid(1.6 x + 0.07 x^3) */
         g[i] = g[i] / (1.0f + exponential(g[i] * (-1.59576912f - 0.0713548163f * g[i] * g[i]))) * up[i];
 }
+enum { SET, ADD, SILU, GELU }; /* what becomes of a product: it is put, added, or multiplied with its gate */
+static inline void leave(const float *y, long rows, long r, int how, const float *bias, float *out) { /* 16 from r on */
+    if (how == SET && !bias && r + GROUP <= rows) memcpy(out + r, y, GROUP * sizeof *y);
+    else if (how >= SILU) gate(out + r, y, r + GROUP <= rows ? GROUP : rows - r, how == GELU);
+    else for (long i = r; i < r + GROUP && i < rows; i++) out[i] = *y++ + (how == ADD ? out[i] : bias ? bias[i] : 0);
+}
+/* Floats from a token's row to the next one's: in an odd number of lines, or few sets of the cache hold them all. */
+static inline long pitch(long n) { return ((n + 15) / 16 | 1) * 16; }
 #define MANY for (int l = 0; l < 64; l++) /* where 16 would be unrolled before they became vectors */
 static inline long softmax(float *x, long n, float temperature) { /* in place; returns the first of the largest */
     float lanes[16] = {0}, tops[64], top = *x, sum = 0, sharper = 1 / temperature; long best = 0, i;

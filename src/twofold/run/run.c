@@ -166,19 +166,22 @@ static const float *row_of(const Tensor *t, long row, float *out) { /* as floats
 }
 
 /* ---- (3) The transformer. Every thread walks the same layers, does its share, and waits at each barrier. --------- */
-/* PAGE: positions that lie together in the cache; TURNS: of packing; CHUNK: bytes of weights that all tokens pass by */
-enum { PAGE = 64, BATCH = 256, ROWS = 8, MOST_THREADS = 64, TURNS = 4, CHUNK = 1 << 18 };
+/* PAGE: positions that lie together in the cache; STRETCH: that a query sees at once; BATCH: tokens that walk together;
+ * APART: so many each, and threads keep their own; TURNS: of packing; CHUNK: bytes of weights that tokens pass by */
+enum { PAGE = 64, STRETCH = 256, BATCH = 512, APART = 64, MOST_THREADS = 64, TURNS = 4, CHUNK = 1 << 19 };
 typedef struct Context {
-    Model *m; int threads, born, quit, lacking, n_owned; void *owned[16]; void (*job)(struct Context *, int);
+    Model *m; int threads, born, quit, lacking, apart, n_owned; void *owned[16]; void (*job)(struct Context *, int);
     pthread_t helpers[MOST_THREADS]; pthread_mutex_t lock; pthread_cond_t wake; atomic_long arrived; atomic_int asleep;
     long S, T, B, n_want, want[BATCH], n_runs, runs[BATCH + 1], wide, room, opened, turned, row, page_bytes, walks;
+    long X, QKV, HD, F;              /* floats from a token's row to the next one's in x, qkv, heads, hidden */
     const int *token, *seq, *pos;    /* [B]; a run: neighbours that attend together, from runs[i] to runs[i + 1] */
     int32_t *pages, *users, *idle;   /* [S, row] 0 or 1 + a page of the cache, how many sequences use it, a stack */
     uint8_t *cache; int kind;        /* [L, K, pages, 2, PAGE * D]: keys and values packed as weights are, F16 or F32 */
     long n_used, n_idle;             /* pages of the cache: ever in use, and of these now in the stack */
     float *cosine, *sine, *x, *qkv;  /* [T, R / 2] twice, for Gemma [T, 2, R / 2]; [B, C]; [B, (H + 2 K) * D or C] */
-    float *heads, *hidden, *logits;  /* [B, H * D], [2, B, F], [n_want, V] */
-    float *scratch; uint8_t *spare, *open; int32_t *fed; /* [threads, room], [threads, CHUNK + widest], x of products */
+    float *heads, *hidden, *logits;  /* [B, H * D], [B, F], [n_want, V] */
+    float *scratch; int32_t *fed;    /* [threads, room], x of products */
+    uint8_t *spare, *open;           /* [threads, CHUNK + widest], [threads, opened]: packed and opened anew */
 } Context;
 static void barrier(Context *c) { /* waits for all threads: at first it spins, then it sleeps */
     long all = (atomic_fetch_add(&c->arrived, 1) / c->threads + 1) * c->threads;
@@ -187,6 +190,9 @@ static void barrier(Context *c) { /* waits for all threads: at first it spins, t
     pthread_mutex_lock(&c->lock), c->asleep++; while (c->arrived < all) pthread_cond_wait(&c->wake, &c->lock);
     c->asleep--; pthread_cond_broadcast(&c->wake), pthread_mutex_unlock(&c->lock);
 }
+/* Whether work at token b, the u-th piece of all, is this thread's: of its own tokens, or one piece in turn. */
+static int mine(Context *c, int me, long b, long u) { return (c->apart ? b / WIDE : u) % c->threads == me; }
+static void meet(Context *c) { if (!c->apart) barrier(c); } /* where only what is shared out must be waited for */
 static void *help(void *context) { /* what every thread but the first does all its life */
     Context *c = context; pthread_mutex_lock(&c->lock); /* until all are born */
     int me = ++c->born; pthread_mutex_unlock(&c->lock);
@@ -209,149 +215,131 @@ static const uint8_t *packed(Context *c, int me, const Tensor *t, long from, lon
     if (turn == c->walks && end > first) madvise((void *)first, end - first, MADV_DONTNEED);
     return at; /* and the file's pages have gone, if they are not needed any more */
 }
-static int tile_of(const Context *c, long n, int kind) { /* tokens in a tile, if there are n; the last may not be full */
-    return n == 1 ? 1 : n <= 4 ? 4 : n <= TILE || is_float(kind) || !c->m->kernel.tiles ? TILE : WIDE;
-}
-static int32_t *fed(Context *c, int me, long B, int floats) { /* few tokens: each thread has its own, so none waits */
-    long words = c->wide / 32 * (WORDS + 32), room = B > TILE ? BATCH : TILE;
-    return c->fed + (B > TILE ? 0 : BATCH + me * TILE) * words + (floats ? room * (c->wide / 32 * WORDS) : 0);
+/* Where token b of a batch is fed to products; of few tokens each thread has its own copy, so that none waits. */
+static int32_t *fed(Context *c, int me, long B, int floats, long b) {
+    long bytes = c->wide / 32 * WORDS, room = B > TILE ? BATCH : TILE, first = B > TILE ? 0 : BATCH + me * TILE;
+    return c->fed + first * (bytes + c->wide) + (floats ? room * bytes + b * c->wide : b * bytes);
 }
 /* Leaves the rows of x, normalised if asked, as the products with `count` matrices from w on want to read them. */
 static void feed(Context *c, int me, long B, float *x, Tensor *weight, Tensor **w, int count) {
-    long n = w[0]->columns, wide = (n + 15) / 16 * 16, small = tile_of(c, B, F32), tile = tile_of(c, B, Q8_0);
-    int floats = 0, bytes = 0; for (int i = 0; i < count; i++) if (is_float(w[i]->kind)) floats = 1; else bytes = 1;
-    long tiles = (B + tile - 1) / tile, all = B <= TILE, from = all ? 0 : tiles * me / c->threads * tile;
-    for (long b = from, end = all ? B : fmin(tiles * (me + 1) / c->threads * tile, B); b < end; b++) {
-        float *in = x + b * n, *row = c->scratch + me * c->room; long at = b / tile * tile;
+    const Kernel *k = &c->m->kernel; long n = w[0]->columns; int floats = 0, bytes = 0;
+    for (int i = 0; i < count; i++) *(is_float(w[i]->kind) ? &floats : &bytes) = tile_of(k, B, w[i]->kind);
+    for (long b = 0; b < B; b++) if (B <= TILE || mine(c, me, b, b / TILE)) {
+        float *in = x + b * pitch(n), *row = c->scratch + me * c->room;
         if (weight) norm(in, row_of(weight, 0, NULL), c->m->eps, n, row, 0), in = row;
-        if (bytes) quantise(in, n, tile, b % tile, fed(c, me, B, 0) + at * (n / 32 * WORDS));
-        int32_t *to = fed(c, me, B, 1) + b / small * small * wide + b % small * 16;
-        for (long i = 0; floats && i < wide; i++) to[i / 16 * small * 16 + i % 16] = i < n ? as_bits(in[i]) : 0;
+        if (bytes) quantise(in, n, bytes, b % bytes, fed(c, me, B, 0, b / bytes * bytes));
+        if (floats) spread(in, n, floats, b % floats, fed(c, me, B, 1, b / floats * floats));
     }
-    if (B > TILE) barrier(c);
+    if (B > TILE) meet(c);
 }
-static inline void leave(const float *y, long n, int add, const float *gain, float *o) { /* up to 16 sums of a token */
-    if (!add && !gain && n >= GROUP) memcpy(o, y, GROUP * sizeof *o);
-    else for (int r = 0; r < n && r < GROUP; r++) o[r] = y[r] + (add ? o[r] : gain ? gain[r] : 0);
-}
-/* out[b, row] = weight[row] . x[b] + (add ? out[b, row] : bias[row]) for this thread's share of rows; x from feed().
- * As many rows at a time as stay in a core's cache while all tokens pass by. */
-static void product(Context *c, int me, long B, Tensor *w, Tensor *bias, int add, float *out, long stride) {
-    int floats = is_float(w->kind), tile = tile_of(c, B, w->kind), open = tile == WIDE, some = 1;
-    const Kernel *k = &c->m->kernel; long blocks = w->blocks, groups = (w->rows + GROUP - 1) / GROUP;
-    long words = blocks * (floats ? 16 : WORDS), bytes = blocks * (open ? opened(w->kind) : formats[w->kind].packed);
-    const float *gain = bias ? row_of(bias, 0, NULL) : NULL; const int32_t *tokens = fed(c, me, B, floats);
-    long last = groups * (me + 1) / c->threads, few = 1 + CHUNK / bytes; float y[(ROWS + FLOWS) * WIDE * GROUP];
-    for (long from = groups * me / c->threads, to; from < last; from = to) {
-        const uint8_t *rows = packed(c, me, w, from, to = fmin(from + few, last), B); uint8_t *room = c->open + me * c->opened;
+/* out[b, row] = weight[row] . x[b] (+ bias[row]), or added to what was there, or what was there is its gate; for this
+ * thread's rows or tokens, x from feed(). As many rows at a time as stay in a core's cache while all tokens pass by. */
+static void product(Context *c, int me, long B, Tensor *w, Tensor *bias, int how, float *out, long stride) {
+    const Kernel *k = &c->m->kernel; int tile = tile_of(k, B, w->kind), open = tile == WIDE, part = c->apart ? 0 : me;
+    long groups = (w->rows + GROUP - 1) / GROUP, blocks = w->blocks, bytes = blocks * packed_bytes(w->kind, open);
+    long few = 1 + CHUNK / bytes, parts = c->apart ? 1 : c->threads; uint8_t *room = c->open + me * c->opened;
+    float y[(SOME + BEYOND) * WIDE * GROUP]; const float *add = bias ? row_of(bias, 0, NULL) : NULL;
+    for (long from = groups * part / parts, to, last = groups * (part + 1) / parts, some; from < last; from = to) {
+        const uint8_t *rows = packed(c, me, w, from, to = fmin(from + few, last), B), *at;
         if (open) k->open(w->kind, rows, (to - from) * blocks, room), rows = room;
-        for (long b = 0; b < B; b += tile) for (long g = from; g < to; g += some) {
-            float *o = out + b * stride + g * GROUP; int n = fmin(B - b, tile); some = open ? fmin(ROWS, to - g) : 1;
-            for (int t = 0; t < n; t++) for (int i = 0; i < some; i++) __builtin_prefetch(o + t * stride + i * GROUP, 1);
-            if (open) k->tiles(w->kind, some, rows + (g - from) * bytes, tokens + b * words, blocks, y);
-            else memset(y, 0, tile * GROUP * sizeof *y),
-                k->product(w->kind, tile, rows + (g - from) * bytes, tokens + b * words, blocks, y);
-            for (int i = 0; i < some; i++) for (int t = 0; t < n; t++)
-                leave(y + (i * tile + t) * GROUP, w->rows - (g + i) * GROUP, add, gain ? gain + (g + i) * GROUP : NULL, o + t * stride + i * GROUP);
+        for (long b = 0; b < B; b += tile) for (long g = from; g < to && (!c->apart || mine(c, me, b, 0)); g += some) {
+            long n = fmin(B - b, tile), i, t; at = rows + (g - from) * bytes, some = open ? fmin(SOME, to - g) : 1;
+            for (t = b; t < b + n; t++) for (i = g; i < g + some; i++) __builtin_prefetch(out + t * stride + i * GROUP, 1);
+            const int32_t *x = fed(c, me, B, is_float(w->kind), b); if (open) k->tiles(w->kind, some, at, x, blocks, y);
+            else memset(y, 0, tile * GROUP * sizeof *y), k->product(w->kind, tile, at, x, blocks, y);
+            for (i = 0; i < some; i++) for (t = 0; t < n; t++) /* the sums of 16 rows and a token */
+                leave(y + (i * tile + t) * GROUP, w->rows, (g + i) * GROUP, how, add, out + (b + t) * stride);
         }
     }
 }
 static int slides(const Model *m, long layer) { return m->window && (layer + 1) % m->pattern; } /* has it a window? */
-static void rope(Context *c, float *head, long layer, long pos) { /* rotary position embedding, arXiv 2104.09864 */
-    long half = c->m->R / 2, at = (c->m->gemma ? 2 * pos + slides(c->m, layer) : pos) * half;
-    rotate(head, half, c->m->pairs, c->cosine + at, c->sine + at);
-}
 static uint8_t *cache_at(Context *c, long b, long pos, long layer, long k) { /* keys; values behind them */
     long page = c->pages[c->seq[b] * c->row + pos / PAGE] - 1; /* a head's pages lie together, to be read at speed */
     return c->cache + ((layer * c->m->K + k) * c->row * c->S + page) * 2 * c->page_bytes;
 }
 static void remember(Context *c, long layer, long b, long k) { /* a token's key and value, packed for products */
-    long K = c->m->K, D = c->m->D, at = c->pos[b] % PAGE, wide = (D + 15) / 16 * 16;
-    float *key = c->qkv + (b * (c->m->H + 2 * K) + c->m->H + k) * D, *value = key + K * D;
-    uint8_t *keys = cache_at(c, b, c->pos[b], layer, k), *values = keys + c->page_bytes;
-    for (long i = 0; i < D; i += 16) { /* rounded 16 at a time, and then each to its place */
-        long some = D - i < 16 ? D - i : 16, k_at = (at / 16 * wide + i) * 16 + at % 16, v_at = i * PAGE + at * 16;
-        uint16_t k_half[16], v_half[16];
-        for (int l = 0; l < some; l++) k_half[l] = to_half(key[i + l]), v_half[l] = to_half(value[i + l]);
-        for (int l = 0; l < some && c->kind == F16; l++) put(keys + (k_at + 16 * l) * 2, k_half[l], 2);
-        for (int l = 0; l < some && c->kind == F32; l++) put(keys + (k_at + 16 * l) * 4, as_bits(key[i + l]), 4);
-        if (c->kind == F16) memcpy(values + v_at * 2, v_half, some * 2);
-        else memcpy(values + v_at * 4, value + i, some * 4);
-    }
+    float *key = c->qkv + b * c->QKV + (c->m->H + k) * c->m->D; uint8_t *keys = cache_at(c, b, c->pos[b], layer, k);
+    pack_pair(c->kind, key, key + c->m->K * c->m->D, c->m->D, c->pos[b] % PAGE, PAGE, keys, keys + c->page_bytes);
 }
-/* What `count` query heads from h on, of one key head, find for a run's tokens: page by page, with the sums of what has
- * been seen mended when a larger score comes (arXiv 2205.14135). All of these queries make one tile of a product. */
+/* What `count` query heads from h on, of one key head, find for a run's tokens: stretch by stretch, with the sums of
+ * what was seen mended when a larger score comes (arXiv 2205.14135). All these queries make one tile of a product. */
 static void attend(Context *c, int me, long layer, long run, long h, long count) {
-    long H = c->m->H, K = c->m->K, D = c->m->D, first = c->runs[run], end = c->runs[run + 1], wide = (D + 15) / 16 * 16;
-    long N = (end - first) * count, n = tile_of(c, N, c->kind), length = c->pos[end - 1] + 1, i;
-    float *q = c->scratch + me * c->room, *score = q + n * wide, *out = score + n * PAGE, scale = c->m->scale;
-    float *sums = out + n * wide, tops[TILE]; long window = slides(c->m, layer) ? c->m->window : length;
-    memset(q, 0, n * (2 * wide + PAGE + 16) * sizeof *q);
+    long K = c->m->K, D = c->m->D, first = c->runs[run], end = c->runs[run + 1], wide = (D + 15) / 16 * 16;
+    long N = (end - first) * count, n = tile_of(&c->m->kernel, N, c->kind), length = c->pos[end - 1] + 1, i, page;
+    float *q = c->scratch + me * c->room, *score = q + n * wide, *out = score + n * STRETCH, *sums = out + n * wide;
+    float tops[TILE]; long window = slides(c->m, layer) ? c->m->window : length, key_head = h * K / c->m->H;
+    long from = (long)fmax(0, c->pos[first] + 1 - window) / PAGE * PAGE; Product *times = c->m->kernel.product;
+    memset(q, 0, n * (2 * wide + STRETCH + 16) * sizeof *q);
     for (long t = 0; t < N; t++) for (i = 0, tops[t] = -1e30f; i < D; i += 16) {
-        const float *from = c->qkv + ((first + t / count) * (H + 2 * K) + h + t % count) * D + i;
-        EACH_LANE if (i + l < D) q[i * n + t * 16 + l] = from[l] * scale;
+        const float *in = c->qkv + (first + t / count) * c->QKV + (h + t % count) * D + i;
+        EACH_LANE if (i + l < D) q[i * n + t * 16 + l] = in[l] * (float)c->m->scale;
     }
-    for (long start = (long)fmax(0, c->pos[first] + 1 - window) / PAGE * PAGE; start < length; start += PAGE) {
-        uint8_t *keys = cache_at(c, first, start, layer, h / (H / K)), *values = keys + c->page_bytes;
-        long groups = fmin(length - start + 15, PAGE) / 16; memset(score, 0, n * PAGE * sizeof *score);
-        for (i = 0; i < groups; i++) c->m->kernel.product(c->kind, n, keys + i * (c->page_bytes / (PAGE / 16)),
-            (int32_t *)q, wide / 16, score + i * n * 16);
+    for (long start = from / STRETCH * STRETCH; start < length; start += STRETCH) {
+        long stop = fmin(length, start + STRETCH), past = fmax(start, from), groups = (stop - start + 15) / 16;
+        memset(score, 0, n * groups * 16 * sizeof *score);
+        for (page = past; page < stop; page += PAGE) {
+            uint8_t *keys = cache_at(c, first, page, layer, key_head);
+            for (i = page; i < page + PAGE && i < stop; i += 16, keys += c->page_bytes / PAGE * 16)
+                times(c->kind, n, keys, (int32_t *)q, wide / 16, score + (i - start) * n);
+        }
         for (long t = 0; t < N; t++) { /* positions after a token's own are not seen, nor those before its window */
             long seen = c->pos[first + t / count] + 1 - start;
             float fade = soften(score + t * 16, n * 16, groups, seen - window, seen, tops + t, sums + t * 16);
             for (i = 0; fade < 1 && i < wide / 16; i++) EACH_LANE out[(i * n + t) * 16 + l] *= fade;
         }
-        for (i = 0; i < wide / 16; i++) c->m->kernel.product(c->kind, n, values + i * (c->page_bytes / (wide / 16)),
-            (int32_t *)score, groups, out + i * n * 16);
+        for (page = past; page < stop; page += PAGE) {
+            uint8_t *values = cache_at(c, first, page, layer, key_head) + c->page_bytes; long at = page - start;
+            for (i = 0; i < wide; i += 16, values += c->page_bytes / wide * 16)
+                times(c->kind, n, values, (int32_t *)score + at * n, (fmin(stop - page, PAGE) + 15) / 16, out + i * n);
+        }
     }
     for (long t = 0; t < N; t++) {
-        float sum = 0, *to = c->heads + ((first + t / count) * H + h + t % count) * D;
+        float sum = 0, *to = c->heads + (first + t / count) * c->HD + (h + t % count) * D;
         EACH_LANE sum += sums[t * 16 + l];
         for (i = 0, sum = 1 / sum; i < D; i += 16) EACH_LANE if (i + l < D) to[i + l] = out[i * n + t * 16 + l] * sum;
     }
 }
 static void join(Context *c, int me, long B, Tensor *w, Tensor *after) { /* x += w . what was fed, maybe normed */
-    long C = c->m->C; product(c, me, B, w, NULL, !after, after ? c->qkv : c->x, C), barrier(c);
-    for (long b = me; after && b < B; b += c->threads)
-        norm(c->qkv + b * C, row_of(after, 0, NULL), c->m->eps, C, c->x + b * C, 1);
-    if (after) barrier(c);
+    product(c, me, B, w, NULL, after ? SET : ADD, after ? c->qkv : c->x, after ? c->QKV : c->X), meet(c);
+    for (long b = 0, C = c->m->C; after && b < B; b++) if (mine(c, me, b, b))
+        norm(c->qkv + b * c->QKV, row_of(after, 0, NULL), c->m->eps, C, c->x + b * c->X, 1);
+    if (after) meet(c);
 }
 static void embed(Context *c, int me) { /* rows of the table, read: with mapped ones their neighbours become resident */
     Model *m = c->m; Tensor t = *m->embedding; long C = m->C, n = row_bytes(t.type, C), start = t.at - m->file;
     uint8_t *room = (uint8_t *)(c->scratch + me * c->room); float gain = m->gemma ? sqrtf(C) : 1;
-    for (long b = me; b < c->B; b += c->threads) {
+    for (long b = 0; b < c->B; b++) if (mine(c, me, b, b)) {
         long at = start + c->token[b] * n; t.at = pread(m->fd, room, n, at) == n ? room : m->file + at;
-        const float *in = row_of(&t, 0, c->x + b * C); for (long i = 0; i < C; i++) c->x[b * C + i] = in[i] * gain;
+        float *x = c->x + b * c->X; const float *e = row_of(&t, 0, x); for (long i = 0; i < C; i++) x[i] = e[i] * gain;
     }
 }
 static void walk(Context *c, int me) { /* the tokens of one batch through all layers, as thread `me` does it */
-    Model *m = c->m; Tensor **l = m->layers; long B = c->B, C = m->C, H = m->H, K = m->K, D = m->D, F = m->F;
-    long QKV = (H + 2 * K) * D, step = c->threads, G = H / K, parts = (G + TILE - 1) / TILE, groups = (F + 15) / 16;
-    embed(c, me), barrier(c);
+    Model *m = c->m; Tensor **l = m->layers; long B = c->B, H = m->H, K = m->K, D = m->D, heads = H + K, n = B * heads;
+    long G = H / K, parts = (G + TILE - 1) / TILE; float *qkv = c->qkv; embed(c, me), meet(c);
     for (long layer = 0; layer < m->L; layer++, l += PARTS) {
-        feed(c, me, B, c->x, l[ATTN_NORM], l + QUERY, 3), product(c, me, B, l[QUERY], l[Q_BIAS], 0, c->qkv, QKV);
-        product(c, me, B, l[KEY], l[K_BIAS], 0, c->qkv + H * D, QKV);
-        product(c, me, B, l[VALUE], l[V_BIAS], 0, c->qkv + (H + K) * D, QKV), barrier(c);
-        for (long n = B * (H + K), u = n * me / step; u < n * (me + 1) / step; u++) { /* a head of queries or keys */
-            long b = u / (H + K), h = u % (H + K); float *head = c->qkv + b * QKV + h * D;
+        feed(c, me, B, c->x, l[ATTN_NORM], l + QUERY, 3), product(c, me, B, l[QUERY], l[Q_BIAS], SET, qkv, c->QKV);
+        product(c, me, B, l[KEY], l[K_BIAS], SET, qkv + H * D, c->QKV);
+        product(c, me, B, l[VALUE], l[V_BIAS], SET, qkv + heads * D, c->QKV), meet(c);
+        for (long u = 0; u < n; u++) if (mine(c, me, u / heads, u * c->threads / n)) { /* a head of queries or keys */
+            long b = u / heads, h = u % heads; float *head = qkv + b * c->QKV + h * D;
             if (l[Q_NORM] && l[K_NORM]) norm(head, row_of(l[h < H ? Q_NORM : K_NORM], 0, NULL), m->eps, D, head, 0);
-            rope(c, head, layer, c->pos[b]); if (h >= H) remember(c, layer, b, h - H);
+            long at = ((m->gemma + 1) * c->pos[b] + (m->gemma && slides(m, layer))) * (m->R / 2);
+            rotate(head, m->R / 2, m->pairs, c->cosine + at, c->sine + at); if (h >= H) remember(c, layer, b, h - H);
         }
         barrier(c);
-        for (long u = me; u < c->n_runs * K * parts; u += step) { /* a run, and query heads of one key head */
+        for (long u = 0; u < c->n_runs * K * parts; u++) if (mine(c, me, c->runs[u / parts / K], u)) {
             long h = u / parts % K * G, from = G * (u % parts) / parts, end = G * (u % parts + 1) / parts;
-            attend(c, me, layer, u / parts / K, h + from, end - from);
+            attend(c, me, layer, u / parts / K, h + from, end - from); /* a run, and query heads of one key head */
         }
-        barrier(c), feed(c, me, B, c->heads, NULL, l + OUT, 1), join(c, me, B, l[OUT], l[ATTN_POST]);
-        feed(c, me, B, c->x, l[FFN_NORM], l + GATE, 2), product(c, me, B, l[GATE], NULL, 0, c->hidden, F);
-        product(c, me, B, l[UP], NULL, 0, c->hidden + BATCH * F, F);
-        long from = groups * me / step * 16, end = fmin(groups * (me + 1) / step * 16, F); /* the rows just made here */
-        for (float *g = c->hidden + from; g < c->hidden + B * F; g += F) gate(g, g + BATCH * F, end - from, m->gemma);
-        barrier(c), feed(c, me, B, c->hidden, NULL, l + DOWN, 1), join(c, me, B, l[DOWN], l[FFN_POST]);
+        meet(c), feed(c, me, B, c->heads, NULL, l + OUT, 1), join(c, me, B, l[OUT], l[ATTN_POST]);
+        feed(c, me, B, c->x, l[FFN_NORM], l + GATE, 2), product(c, me, B, l[GATE], NULL, SET, c->hidden, c->F);
+        product(c, me, B, l[UP], NULL, m->gemma ? GELU : SILU, c->hidden, c->F);
+        meet(c), feed(c, me, B, c->hidden, NULL, l + DOWN, 1), join(c, me, B, l[DOWN], l[FFN_POST]);
     }
-    for (long w = 0; w < c->n_want && !me; w++) memmove(c->x + w * C, c->x + c->want[w] * C, C * 4);
+    if (c->apart) { barrier(c); if (!me) c->apart = 0; } /* what follows is shared out by rows */
+    for (long w = 0; w < c->n_want && !me; w++) memmove(c->x + w * c->X, c->x + c->want[w] * c->X, m->C * 4);
     barrier(c), feed(c, me, c->n_want, c->x, m->last_norm, &m->output, 1);
-    product(c, me, c->n_want, m->output, NULL, 0, c->logits, m->V);
+    product(c, me, c->n_want, m->output, NULL, SET, c->logits, m->V);
 }
 void tf_context_free(Context *c) {
     c->quit = 1, barrier(c); for (int i = 1; i < c->threads; i++) pthread_join(c->helpers[i], NULL);
@@ -366,17 +354,18 @@ static void *reserve(Context *c, double n, int size) { /* zeros on a line of the
 Context *tf_context(Model *m, int S, int T, int threads, char *error, size_t error_size) {
     S = S < 1 ? 1 : S, T = T < 1 || T > m->T ? m->T : T, threads = fmax(1, fmin(threads, MOST_THREADS));
     long C = m->C, HD = m->H * m->D, KD = m->K * m->D, wide = (long)(fmax(fmax(HD, C), m->F) + 31) / 32 * 32;
-    long D = (m->D + 15) / 16 * 16, room = fmax(wide, TILE * (2 * D + 2 * PAGE + 16)) + 16;
+    long D = (m->D + 15) / 16 * 16, room = fmax(wide, TILE * (2 * D + STRETCH + 16)) + 16;
     Context *c = calloc(1, sizeof *c); if (!c) return snprintf(error, error_size, "there is not enough memory"), NULL;
     c->m = m, c->S = S, c->T = T, c->wide = wide, c->room = room, c->row = (T + PAGE - 1) / PAGE, c->threads = 1;
     c->kind = m->layers[KEY]->type ? F16 : F32, c->page_bytes = PAGE * D * formats[c->kind].bytes;
-    double pages = (double)c->row * S, turns = 0.5 * T * m->R * (1 + m->gemma); c->x = reserve(c, BATCH * C, 4);
-    c->qkv = reserve(c, BATCH * fmax(HD + 2 * KD, C), 4), c->users = reserve(c, pages, 4);
-    c->heads = reserve(c, BATCH * HD, 4), c->hidden = reserve(c, 2 * BATCH * m->F, 4), c->idle = reserve(c, pages, 4);
-    c->scratch = reserve(c, threads * room, 4), c->cosine = reserve(c, turns, 4), c->sine = reserve(c, turns, 4);
+    c->X = pitch(C), c->QKV = pitch(fmax(HD + 2 * KD, C)), c->HD = pitch(HD), c->F = pitch(m->F);
+    double pages = (double)c->row * S, turns = 0.5 * T * m->R * (1 + m->gemma); c->x = reserve(c, BATCH * c->X, 4);
+    c->qkv = reserve(c, BATCH * c->QKV, 4), c->heads = reserve(c, BATCH * c->HD, 4), c->users = reserve(c, pages, 4);
+    c->hidden = reserve(c, BATCH * c->F, 4), c->idle = reserve(c, pages, 4), c->scratch = reserve(c, threads * room, 4);
+    c->cosine = reserve(c, turns, 4), c->sine = reserve(c, turns, 4);
     c->cache = reserve(c, pages * m->L * m->K * 2 * c->page_bytes, 1), c->pages = reserve(c, pages, 4);
     c->fed = reserve(c, (BATCH + threads * TILE) * (wide / 32 * (WORDS + 32)), 4);
-    c->opened = m->kernel.tiles ? CHUNK + (wide / 32 + FLOWS) * 640 : 0, c->open = reserve(c, threads * c->opened, 1);
+    c->open = reserve(c, threads * (c->opened = CHUNK + (wide / 32 + BEYOND) * packed_bytes(Q6_K, 1)), 1);
     c->spare = reserve(c, threads * (CHUNK + (double)m->widest), 1);
     pthread_mutex_init(&c->lock, NULL), pthread_cond_init(&c->wake, NULL), pthread_mutex_lock(&c->lock);
     while (c->threads < threads && !pthread_create(&c->helpers[c->threads], NULL, help, c)) c->threads++;
@@ -386,7 +375,7 @@ Context *tf_context(Model *m, int S, int T, int threads, char *error, size_t err
 #ifdef MADV_HUGEPAGE
         madvise(at, m->packed_bytes, MADV_HUGEPAGE);
 #endif
-        if (at == MAP_FAILED) c->lacking = 1; else m->packed = at;
+        if (at == MAP_FAILED) c->lacking = 1; else m->packed = at, m->kernel = kernel();
     }
     if (!c->lacking) return c;
     return snprintf(error, error_size, "there is not enough memory: try a smaller context"), tf_context_free(c), NULL;
@@ -419,10 +408,11 @@ int tf_forward(Context *c, int n, const int *token, const int *seq, const int *p
             }
             if (want[at + b]) c->want[c->n_want++] = b;
             long size = c->n_runs ? b - c->runs[c->n_runs - 1] : 0; /* of the run so far */
-            int goes_on = b && c->seq[b] == c->seq[b - 1] && c->pos[b] == c->pos[b - 1] + 1 && (size + 1) * G <= TILE;
-            if (!goes_on) c->runs[c->n_runs++] = b;
+            if (b % WIDE == 0 || (size + 1) * G > TILE || c->seq[b] != c->seq[b - 1] || c->pos[b] != c->pos[b - 1] + 1)
+                c->runs[c->n_runs++] = b;
         }
-        c->runs[c->n_runs] = c->B, c->walks = m->walks, together(c, walk);
+        c->runs[c->n_runs] = c->B, c->walks = m->walks;
+        c->apart = c->walks > TURNS && c->B >= APART * c->threads, together(c, walk);
         atomic_compare_exchange_strong(&m->walks, &c->walks, c->walks + 1); /* another context may have been faster */
     }
     return 0;
@@ -583,7 +573,7 @@ Model *tf_open(const char *path, char *error, size_t error_size) { /* NULL, and 
     m->fd = open(path, O_RDONLY), m->size = lseek(m->fd, 0, SEEK_END);
     void *bytes = m->size > 0 ? mmap(NULL, m->size, PROT_READ, MAP_PRIVATE, m->fd, 0) : MAP_FAILED;
     if (bytes == MAP_FAILED) fail(m, "the file cannot be opened, or is empty: check its name and permissions");
-    return m->file = bytes, m->kernel = kernel(), read_header(m), load_tokenizer(m), load_weights(m), m;
+    return m->file = bytes, read_header(m), load_tokenizer(m), load_weights(m), m;
 }
 const char *tf_kernel(const Model *m) { return m->kernel.name; }
 
