@@ -67,6 +67,15 @@ def test_too_little_memory_is_one_sentence() -> None:
         machine.bandwidth(1 << 62, 1, 0.001)
 
 
+def test_the_largest_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine, "_CACHES", tmp_path)
+    assert machine.cache_bytes() == 0
+    for index, size in enumerate(["48K", "2048K\n", "480M\n", "", "many"]):
+        (tmp_path / f"index{index}").mkdir()
+        (tmp_path / f"index{index}" / "size").write_text(size)
+    assert machine.cache_bytes() == 480 << 20
+
+
 def test_a_container_has_the_memory_that_it_is_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(machine, "_CONTROL_GROUP", tmp_path)
     whole = machine.total_bytes()

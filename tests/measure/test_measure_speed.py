@@ -21,13 +21,14 @@ PREFILL = {"call": 1e-5, "layer": 2e-5, "element": 5e-10, "attention": 2e-11}
 
 
 def bandwidth(size_bytes: float) -> float:
-    return machine.interpolated(((16_000_000, 200e9), (64_000_000, 50e9)), size_bytes)
+    return machine.interpolated(((16_000_000, 200e9), (200_000_000, 50e9)), size_bytes)
 
 
 def rates(kinds: list[str]) -> Rates:
     decode, prefill = dict(DECODE), dict(PREFILL)
     for number, kind in enumerate(kinds, 1):
         decode |= {f"read {kind}": 2e-12 * number, f"fetch {kind}": 0.9 - 0.1 * number}
+        decode |= {f"wait {kind}": 4e9 * number}
         prefill[f"multiply {kind}"] = 2e-12 * number
     return Rates(decode, prefill)
 

@@ -95,7 +95,7 @@ def test_a_token_has_the_same_bits_in_any_batch(kind: str, tmp_path: Path) -> No
 @pytest.mark.parametrize("kind", ["F32", "Q8_0"])
 @pytest.mark.parametrize("family", FAMILIES)
 def test_threads_that_keep_their_own_tokens_say_the_same(family: str, kind: str, tmp_path: Path) -> None:
-    """Of a prompt that is long enough each thread takes its tokens through the layers, once all is laid out."""
+    """Of a long prompt each thread takes its own tokens through the layers, once all is laid out."""
     path, ids = saved(random_model(family, context=600), tmp_path, kind), ids_of(530)
     young, made = feed(engine(path, threads=1), ids), engine(path, threads=3)
     for position in range(6):

@@ -1,9 +1,8 @@
 """The rates of `speed`, fitted to how long run.c takes for small models with random weights.
 
 Narrow models, in one type, tell what a token, a layer, an element and a row cost; for each tensor type, a
-model that fits into the cache, one that does in part, and one that does not tell what reading and multiplying
-cost. Their files are
-temporary, and gone before the clock starts.
+model that fits into the cache, one that does in part, and a wider one that does not tell what reading and
+multiplying cost. Their files are temporary, and gone before the clock starts.
 
 Not covered: types that run.c does not read; they get no rates.
 """
@@ -22,6 +21,8 @@ from twofold.measure.timing import Runner, Timing, timed
 from twofold.parameters import ModelConfig
 
 SHORT = 64  # tokens of a prompt in which attention does not show
+LARGE_BYTES = 256_000_000  # of a model that fits into no cache but that of a large server,
+CACHES = 2  # ... where it is so many times the largest cache: then little of it stays there
 FAR = 248  # a position at which it shows
 STEPS = 8  # tokens of a decode that is timed
 _MEMORY = Path("/dev/shm")  # files that never reach a disk, on Linux
@@ -43,6 +44,7 @@ NARROW = (  # one layer, many layers, many rows, and the way to wider ones
 NARROW_TYPE = "Q8_0"
 SMALL = _config(512, 4, 8, 8, 1536, 512)
 LARGE = _config(1024, 1, 16, 4, 2816, 512)  # as many layers as make it too large for the cache
+WIDE = _config(1792, 1, 28, 4, 4864, 512)  # and a prompt's activations leave a core's own cache
 
 
 @dataclass(frozen=True)
@@ -57,12 +59,12 @@ class Calibration:
 class Effort:
     """How thoroughly to measure.
 
-    `large_bytes`: of a model beyond the cache; `prompt`: its tokens; `seconds`: for each timing; `tries`: how
-    often one is made when other programs disturb it.
+    `large_bytes`: of a model beyond the cache, None for one that surely is; `prompt`: its tokens; `seconds`:
+    for each timing; `tries`: how often one is made when other programs disturb it.
     """
 
-    large_bytes: int = 256_000_000
-    prompt: int = 256
+    large_bytes: int | None = None
+    prompt: int = 512
     seconds: float = 0.15
     tries: int = 3
 
@@ -85,7 +87,8 @@ def calibrate(
     prefill: list[tuple[Terms, float]] = []
     disturbed = False
     room = machine.available_bytes() // 8  # the file, the weights as run.c lays them out, and others' needs
-    effort = replace(effort, large_bytes=min(effort.large_bytes, room))
+    beyond = effort.large_bytes or max(LARGE_BYTES, CACHES * machine.cache_bytes())
+    effort = replace(effort, large_bytes=min(beyond, room))
     for config, kind in models(list(dict.fromkeys(types)), effort):
         if progress is not None:
             progress(f"random weights in {kind}, width {config.width}, {config.layers} layers")
@@ -100,11 +103,12 @@ def models(types: Sequence[str], effort: Effort) -> Iterator[tuple[ModelConfig, 
     """Yield the shape and file type of each model to time."""
     for config in NARROW:
         yield config, NARROW_TYPE
+    large = effort.large_bytes or LARGE_BYTES
     for kind in types:
         yield SMALL, kind
-        layer = speed.work(LARGE, speed.tensor_types(LARGE, kind)).weight_bytes
-        for size in (effort.large_bytes / 4, effort.large_bytes):
-            yield replace(LARGE, layers=max(1, round(size / layer))), kind
+        for config, size in ((LARGE, large / 4), (WIDE, large)):
+            layer = speed.work(config, speed.tensor_types(config, kind)).weight_bytes
+            yield replace(config, layers=max(1, round(size / layer))), kind
 
 
 def _timed(
@@ -120,7 +124,7 @@ def _timed(
     for start in (0, FAR):
         timing = timed(runner.decode(start, STEPS), effort.seconds, threads, effort.tries)
         yield "decode", speed.decode_terms(asked, start + STEPS // 2, fetched), timing, STEPS
-    for tokens in (effort.prompt,) if config.width == LARGE.width else (SHORT, config.context):
+    for tokens in (effort.prompt,) if config.width >= LARGE.width else (SHORT, config.context):
         timing = timed(runner.prefill(tokens), effort.seconds, threads, effort.tries)
         yield "prefill", speed.prefill_terms(asked, tokens), timing, 1
 

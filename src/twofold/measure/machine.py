@@ -7,6 +7,7 @@ Not covered: disks, GPUs, the memory of another socket.
 """
 
 import bisect
+import contextlib
 import ctypes
 import functools
 import math
@@ -24,6 +25,7 @@ MEGA = 1_000_000
 SIZES_MB = (2, 4, 8, 16, 24, 32, 64, 128, 256, 512)  # caches end somewhere among them
 MOST_THREADS = 256  # of machine.c
 _CONTROL_GROUP = Path("/sys/fs/cgroup")
+_CACHES = Path("/sys/devices/system/cpu/cpu0/cache")
 
 
 @dataclass(frozen=True)
@@ -158,6 +160,16 @@ def processor() -> str:
         lines = []
     names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
     return next(names, "") or platform.processor() or platform.machine()
+
+
+def cache_bytes() -> int:
+    """Return the size of the first core's largest cache, in bytes; 0 where the system does not say."""
+    sizes = [0]
+    for path in _CACHES.glob("index*/size"):
+        with contextlib.suppress(OSError, ValueError):  # "480M", "48K"
+            text = path.read_text().strip()
+            sizes.append(int(text[:-1]) << {"K": 10, "M": 20, "G": 30}.get(text[-1:], 0))
+    return max(sizes)
 
 
 def total_bytes() -> int:

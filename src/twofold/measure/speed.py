@@ -8,13 +8,15 @@ What run.c reaches of that is predicted as a sum of terms, each an amount of wor
 
     decode    seconds of a token = token + layers · layer + elements · element + rows · row
                                    + attention · (positions before it) + Σ over tensor types of
-                                     bytes · read[type] + bytes / bandwidth(all bytes) · fetch[type]
+                                     bytes · (read[type] + fetch[type] / b + wait[type] / b²),
+                                     b the bandwidth of all bytes
     prefill   seconds of a prompt = call + passes · layers · layer + tokens · elements · element
                                    + attention + Σ over tensor types of multiply-adds · multiply[type]
 
 `read` is what unpacking and multiplying cost, `fetch` the share of the time for fetching that is not hidden
-behind it; the bandwidth is that of the cache or of memory, whichever so many bytes fit into. The rates are
-fitted to the times of small random models by least squares of relative errors, none below zero.
+behind it, `wait` how much more of it is seen the slower bytes come: from memory run.c may fall behind a plain
+loop that reads. The bandwidth is that of the cache or of memory, whichever so many bytes fit into. The rates
+are fitted to the times of small random models by least squares of relative errors, none below zero.
 
 Not covered: several users at once, models that do not fit into memory (then the disk decides), GPUs.
 """
@@ -33,7 +35,7 @@ from twofold.parameters.model import FILE_TYPES, tensor_type
 Terms = dict[str, float]
 Bandwidth = Callable[[float], float]  # bytes that are read again and again -> bytes per second
 
-PASS = 256  # tokens that run.c takes through the layers at once: for them a weight is read once
+PASS = 512  # tokens that run.c takes through the layers at once: for them a weight is read once
 CACHE_BYTES = 2  # of one number in the key/value cache: run.c keeps them in half precision
 PREFILL = 512  # tokens of the prompt that prefill is predicted for
 CROWD = 1.5  # bytes that pass through the cache per byte of weights
@@ -273,7 +275,8 @@ def decode_terms(work: Work, position: int, bandwidth: float) -> Terms:
     for kind, size in work.bytes.items():
         if kind == "F32" and len(work.bytes) > 1:
             continue  # norms: a few numbers, counted as elements
-        terms |= {f"read {kind}": size, f"fetch {kind}": size / bandwidth}
+        fetching = size / bandwidth
+        terms |= {f"read {kind}": size, f"fetch {kind}": fetching, f"wait {kind}": fetching / bandwidth}
     return terms
 
 
