@@ -68,7 +68,7 @@ static const float *unpack(int type, const uint8_t *in, long n, float *restrict 
  * or second scales. x holds 8, 4 or 1 tokens, side by side: floats [columns, n], or for each block of 32 columns int8
  * [8, n, 4], then a scale, -128 times the sum, the same of both halves, and scale times sum [5, n]. For instructions
  * that multiply whole tiles it holds 16 tokens, and int8 [16, 32]. */
-enum { SOME = 8, BEYOND = 3 }; /* groups that tiles take at once; blocks behind the last that they read for nothing */
+enum { SOME = 8, BEYOND = 6 }; /* groups that tiles take at once; blocks behind the last that they may read in vain */
 static inline long packed_bytes(int kind, int open) { return open ? 576 + 64 * (kind >= Q4_K) : formats[kind].packed; }
 enum { GROUP = 16, TILE = 8, WIDE = 16, WORDS = 13 }; /* WORDS: of 4 bytes in such a block of x, for each token */
 #define INLINE inline __attribute__((always_inline))
@@ -256,7 +256,8 @@ AMX static void amx_open(int kind, const uint8_t *at, long blocks, uint8_t *to) 
 }
 /* y [groups, 16, 16] = the products of that many groups of 16 opened rows with 16 tokens. One instruction multiplies 16
  * rows of a block with all tokens. It takes its time, and so do the sums' ways to memory and back, so four blocks are
- * under way at once, whose group it may be; up to three are read behind the last, and their sums never used. */
+ * under way at once, of whichever group: sums leave in turns of four, so up to three blocks too many, and three more
+ * are begun by then. What they give is never used, but w, y must have room for BEYOND. */
 AMX static INLINE void amx_products(const int minima, const int parts, long groups, const uint8_t *w, const int32_t *x,
         long blocks, float *y) {
     typedef int32_t I __attribute__((vector_size(64))); typedef float F __attribute__((vector_size(64)));

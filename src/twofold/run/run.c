@@ -244,7 +244,7 @@ static void product(Context *c, int me, long B, Tensor *w, Tensor *bias, int how
         if (open) k->open(w->kind, rows, (to - from) * blocks, room), rows = room;
         for (long b = 0; b < B; b += tile) for (long g = from; g < to && (!c->apart || mine(c, me, b, 0)); g += some) {
             long n = fmin(B - b, tile), i, t; at = rows + (g - from) * bytes, some = open ? fmin(SOME, to - g) : 1;
-            for (t = b; t < b + n; t++) for (i = g; i < g + some; i++) __builtin_prefetch(out + t * stride + i * GROUP, 1);
+            for (t = b; t < b + n; t++) for (i = g; i < g + some; i++) __builtin_prefetch(out + t * stride + 16 * i, 1);
             const int32_t *x = fed(c, me, B, is_float(w->kind), b); if (open) k->tiles(w->kind, some, at, x, blocks, y);
             else memset(y, 0, tile * GROUP * sizeof *y), k->product(w->kind, tile, at, x, blocks, y);
             for (i = 0; i < some; i++) for (t = 0; t < n; t++) /* the sums of 16 rows and a token */
