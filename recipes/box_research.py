@@ -271,7 +271,9 @@ def write(
                     f"No study of {TRIES} sites came out right in a window of {context:,} tokens: a study "
                     "has to fit, and the extra [os] has to be installed."
                 )
-            print(f"\r{min(counts['plans'], steps):,} of {steps:,} lines", end="", file=sys.stderr, flush=True)
+            print(
+                f"\r{min(counts['plans'], steps):,} of {steps:,} lines", end="", file=sys.stderr, flush=True
+            )
         pool.shutdown(cancel_futures=True)
     print(file=sys.stderr)
     return counts
