@@ -158,7 +158,7 @@ def observed(kinds: list[str], noise: float) -> tuple[list[speed.Terms], list[fl
     generator = np.random.default_rng(0)
     true = rates(kinds)
     terms, decode, prefill = [], [], []
-    for config, kind in calibration.models(kinds, calibration.Effort()):
+    for config, kind in calibration.models(kinds, calibration.LARGE_BYTES):
         asked = speed.work(config, speed.tensor_types(config, kind))
         for position in (4, calibration.FAR):
             terms.append(speed.decode_terms(asked, position, bandwidth(speed.reach(asked))))

@@ -88,8 +88,7 @@ def calibrate(
     disturbed = False
     room = machine.available_bytes() // 8  # the file, the weights as run.c lays them out, and others' needs
     beyond = effort.large_bytes or max(LARGE_BYTES, CACHES * machine.cache_bytes())
-    effort = replace(effort, large_bytes=min(beyond, room))
-    for config, kind in models(list(dict.fromkeys(types)), effort):
+    for config, kind in models(list(dict.fromkeys(types)), min(beyond, room)):
         if progress is not None:
             progress(f"random weights in {kind}, width {config.width}, {config.layers} layers")
         with contextlib.suppress(BadFileError):  # run.c does not read the type: no rates
@@ -99,14 +98,13 @@ def calibrate(
     return Calibration(Rates(speed.fit(decode), speed.fit(prefill)), disturbed)
 
 
-def models(types: Sequence[str], effort: Effort) -> Iterator[tuple[ModelConfig, str]]:
-    """Yield the shape and file type of each model to time."""
+def models(types: Sequence[str], large_bytes: int) -> Iterator[tuple[ModelConfig, str]]:
+    """Yield the shape and file type of each model to time; the largest weigh about `large_bytes`."""
     for config in NARROW:
         yield config, NARROW_TYPE
-    large = effort.large_bytes or LARGE_BYTES
     for kind in types:
         yield SMALL, kind
-        for config, size in ((LARGE, large / 4), (WIDE, large)):
+        for config, size in ((LARGE, large_bytes / 4), (WIDE, large_bytes)):
             layer = speed.work(config, speed.tensor_types(config, kind)).weight_bytes
             yield replace(config, layers=max(1, round(size / layer))), kind
 

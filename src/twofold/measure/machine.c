@@ -243,4 +243,6 @@ double tm_peak(int int8, int threads, double seconds) {
     double round = job.tiles ? TILE_MULTIPLY_ADDS : lanes * LEFT * RIGHT;
     return best < 0 ? -2 : round * ROUNDS * threads / best;
 }
-const char *tm_name(int int8) { return !int8 ? FLOAT_NAME : tiles() ? "AMX dpbssd" : INT8_NAME; } /* of the instruction that tm_peak counts */
+const char *tm_name(int int8) { /* of the instruction that tm_peak counts */
+    return !int8 ? FLOAT_NAME : tiles() ? "AMX dpbssd" : INT8_NAME;
+}
